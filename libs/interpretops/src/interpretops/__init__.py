@@ -1,0 +1,23 @@
+"""InterpretOps: mechanistic interpretability as an operations tool.
+
+from interpretops import HookedModel, SteeringSession
+from interpretops.policy import load_policy
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interpretops.models import HookedModel
+
+__all__ = ["HookedModel"]
+
+_HOMES = {"HookedModel": "interpretops.models"}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and transformers take seconds to import; `mechctl --help` must not wait for them.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,17 @@
+"""Immutable, content-addressed artifacts with lineage: what every step of the work makes."""
+
+from interpretops.artifacts.manifest import ArtifactKind, Manifest, ModelRef, PayloadFile
+from interpretops.artifacts.objects import FolderStore, ObjectStore
+from interpretops.artifacts.store import ArtifactStore, Draft, Verdict
+
+__all__ = [
+    "ArtifactKind",
+    "ArtifactStore",
+    "Draft",
+    "FolderStore",
+    "Manifest",
+    "ModelRef",
+    "ObjectStore",
+    "PayloadFile",
+    "Verdict",
+]

@@ -1,0 +1,23 @@
+"""Any Hugging Face causal language model, with sites that can be read and written."""
+
+from interp_engine import Address
+
+from interpretops.models.batch import Batch, run_batched
+from interpretops.models.generation import GREEDY, Sampling, Step
+from interpretops.models.hooked import Forward, HookedModel
+from interpretops.models.hooks import SiteHooks, site
+from interpretops.models.sources import SMOLLM2
+
+__all__ = [
+    "GREEDY",
+    "SMOLLM2",
+    "Address",
+    "Batch",
+    "Forward",
+    "HookedModel",
+    "Sampling",
+    "SiteHooks",
+    "Step",
+    "run_batched",
+    "site",
+]

@@ -1,0 +1,116 @@
+"""Reads and writes at named sites of an unmodified model: the one intervention mechanism.
+
+Tracing, patching, ablation and steering are all made of these two operations. Where a site is in
+each architecture is interp-engine's knowledge (`EagerModel.resolve_point`); its `HookManager` holds
+the hooks. What is added here is that a *write* at `resid_mid` reaches the residual stream itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from interp_engine import Address, HookManager
+from interp_engine.address import AddressError, parse_address
+
+from interpretops.errors import InterpretOpsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    import torch
+    from interp_engine.model import EagerModel
+
+    Read = Callable[[torch.Tensor], None]
+    Write = Callable[[torch.Tensor], torch.Tensor]
+
+
+def site(text: str | Address) -> Address:
+    """An address from its text form, such as `resid_post.12` or `z.3`.
+
+    Raises:
+        InterpretOpsError: When the text is not an address.
+    """
+    if isinstance(text, Address):
+        return text
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise InterpretOpsError(
+            f"{text!r} is not a site ({error})",
+            fix="write a site as NAME.LAYER, e.g. resid_post.12",
+        ) from error
+
+
+class SiteHooks:
+    """A set of reads and writes, in force inside its `with` block and gone without trace after it.
+
+    Functions at one site run in the order in which they were added, each seeing what the one before
+    it wrote. Sets nest. Tensors are `[batch, seq, width]`; the width of `z` is `n_heads * head_dim`.
+    """
+
+    def __init__(self, engine: EagerModel) -> None:
+        self._engine = engine
+        self._manager = HookManager()
+
+    def read(self, where: str | Address, observe: Read) -> None:
+        """Call `observe` with the tensor at a site on every forward.
+
+        Raises:
+            InterpretOpsError: When this model has no such site.
+        """
+        module, side = self._resolve(site(where))
+        self._manager.read(module, observe, point=side)
+
+    def write(self, where: str | Address, change: Write) -> None:
+        """Replace the tensor at a site by `change(tensor)` on every forward.
+
+        Raises:
+            InterpretOpsError: When this model has no such site.
+        """
+        address = site(where)
+        if address.name == "resid_mid":
+            self._write_resid_mid(address, change)
+            return
+        module, side = self._resolve(address)
+        self._manager.write(module, change, point=side)
+
+    def _write_resid_mid(self, address: Address, change: Write) -> None:
+        # `resid_mid` is formed by an addition inside the block, not by a module, and the block adds
+        # the same sum again after the MLP; replacing the norm's input alone would miss that path.
+        # So the change is carried by the attention's contribution to the sum.
+        self._resolve(address)
+        entering: list[torch.Tensor] = []
+
+        def remember(resid_pre: torch.Tensor) -> None:
+            entering[:] = [resid_pre]
+
+        def shift(contribution: torch.Tensor) -> torch.Tensor:
+            return change(entering[0] + contribution) - entering[0]
+
+        self.read(Address("resid_pre", address.layer), remember)
+        self.write(Address("attn_out_post", address.layer), shift)
+
+    def _resolve(self, address: Address) -> tuple[torch.nn.Module, str]:
+        try:
+            module, side = self._engine.resolve_point(
+                address.name, address.layer, stream=address.stream
+            )
+        except (AttributeError, IndexError, KeyError, ValueError, TypeError) as error:
+            raise InterpretOpsError(
+                f"{self._engine.arch.architecture} has no site {address} ({error})",
+                fix=f"choose a layer from 0 to {self._engine.n_layers - 1} and a site it has, "
+                "such as resid_post, z, attn_out or mlp_out",
+            ) from error
+        return module, side
+
+    def __enter__(self) -> SiteHooks:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._manager.remove_all()

