@@ -90,7 +90,7 @@ def tiny_hf(architecture: str = "llama", seed: int = 0, **overrides: Any) -> Any
     model_type = settings.pop("model_type", architecture)
     torch.manual_seed(seed)
     config = AutoConfig.for_model(model_type, **settings)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    model = AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():  # larger than the usual 0.02, so that layers matter
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)

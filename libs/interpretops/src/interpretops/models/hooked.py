@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
-from interp_engine import run_with_cache
+from interp_engine import capture
 from interp_engine.model import EagerModel
 
 from interpretops.artifacts import ModelRef
@@ -60,7 +60,8 @@ class HookedModel:
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         cache_dir: Folder for converted weights.
-        attn_implementation: `sdpa`; `eager` where attention patterns are to be read.
+        attn_implementation: The fastest that the architecture supports by default; `eager` where
+            attention patterns are to be read.
 
     Raises:
         InterpretOpsError: When the model cannot be loaded.
@@ -72,7 +73,7 @@ class HookedModel:
         dtype: str = "float32",
         device: str = "auto",
         cache_dir: str | Path = "./.io_cache",
-        attn_implementation: str = "sdpa",
+        attn_implementation: str | None = None,
     ) -> None:
         loaded = load(
             model_name,
@@ -368,7 +369,7 @@ class HookedModel:
 
     def _capture_derived(self, batch: Batch, wanted: list[Address]) -> dict[Address, torch.Tensor]:
         try:
-            _, cache = run_with_cache(
+            cache = capture(
                 self._engine, batch.input_ids, wanted, attention_mask=batch.attention_mask
             )
         except (ValueError, RuntimeError, AttributeError) as error:

@@ -46,7 +46,7 @@ class SiteHooks:
     """A set of reads and writes, in force inside its `with` block and gone without trace after it.
 
     Functions at one site run in the order in which they were added, each seeing what the one before
-    it wrote. Sets nest. Tensors are `[batch, seq, width]`; the width of `z` is `n_heads * head_dim`.
+    it wrote. Sets nest. Tensors are `[batch, seq, width]`; `z` is `n_heads * head_dim` wide.
     """
 
     def __init__(self, engine: EagerModel) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class Loaded:
 
 
 def load(
-    name: str, *, dtype: str, device: str, cache_dir: Path, attn_implementation: str
+    name: str, *, dtype: str, device: str, cache_dir: Path, attn_implementation: str | None
 ) -> Loaded:
     """Load an unmodified Hugging Face model.
 
@@ -42,7 +43,8 @@ def load(
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         cache_dir: Where converted weights are kept.
-        attn_implementation: `sdpa`, or `eager` where attention patterns are to be read.
+        attn_implementation: None for the fastest that the architecture supports, or `eager` where
+            attention patterns are to be read.
 
     Raises:
         InterpretOpsError: When the model is not to be found or does not fit the settings.
@@ -152,10 +154,11 @@ def _converted(gguf: Path, cache_dir: Path) -> Path:
         except OSError:  # another process was faster
             if not folder.is_dir():
                 raise
-    except OSError as error:
+    except (OSError, ValueError, KeyError, struct.error) as error:
         raise InterpretOpsError(
-            f"{gguf.name} could not be converted ({_first_line(error)})",
-            fix=f"check that {cache_dir} is writable and has 600 MB free",
+            f"{gguf} could not be converted ({_first_line(error)})",
+            fix="check that it is a whole GGUF file of a model that transformers supports, and that "
+            f"{cache_dir} is writable with room for its weights as float32",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
