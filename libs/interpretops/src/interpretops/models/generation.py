@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import DynamicCache
 
 from interpretops.errors import InterpretOpsError
+from interpretops.models.forward import Forward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,9 +82,9 @@ def decode(
     input_ids, positions = batch.input_ids, batch.position_ids
     # Without padding no mask is needed, and attention takes its faster causal path.
     mask = batch.attention_mask if batch.padded else None
-    here = batch.attention_mask
+    running = Forward.over(batch)
     active = torch.ones(len(batch), dtype=torch.bool, device=model.device)
-    for step in range(min(max_new_tokens, room)):
+    for _ in range(min(max_new_tokens, room)):
         with torch.inference_mode():
             logits = model.forward(
                 input_ids,
@@ -91,8 +92,7 @@ def decode(
                 position_ids=positions,
                 cache=cache,
                 logits_to_keep=1,
-                real=here,
-                step=step,
+                running=running,
             )[:, -1]
             tokens = _choose(logits, sampling, generator)
             tokens = torch.where(active, tokens, model.pad_id)
@@ -103,7 +103,7 @@ def decode(
             positions = positions[:, -1:] + 1
             if mask is not None:
                 mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=-1)
-            here = torch.ones_like(input_ids)
+            running = running.following()
         yield Step(tokens, was_active, finished)
         if finished:
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -17,6 +16,7 @@ from interp_engine.model import EagerModel
 from interpretops.artifacts import ModelRef
 from interpretops.errors import InterpretOpsError
 from interpretops.models.batch import Batch, PaddingSide
+from interpretops.models.forward import Forward
 from interpretops.models.generation import GREEDY, Sampling, Step, decode
 from interpretops.models.hooks import SiteHooks, site
 from interpretops.models.sources import load
@@ -32,22 +32,6 @@ _DERIVED_SITES = frozenset({"attn_probs", "attn_scores", "value"})
 
 class _Enough(Exception):
     """Every site asked for has been read; the rest of the forward is not needed."""
-
-
-@dataclass(frozen=True)
-class Forward:
-    """The forward that is running, for hooks that must know which positions are real.
-
-    Attributes:
-        real: `[batch, seq]` int64, 1 at real tokens of this forward's input.
-        step: 0 for the forward over the prompt, then 1, 2, ... for each decoded token.
-        last_prompt: `[batch]` index of the last prompt token in this forward's input; meaningful at
-            step 0 only.
-    """
-
-    real: torch.Tensor
-    step: int
-    last_prompt: torch.Tensor
 
 
 class HookedModel:
@@ -275,8 +259,7 @@ class HookedModel:
         position_ids: torch.Tensor,
         cache: Any = None,
         logits_to_keep: int = 0,
-        real: torch.Tensor | None = None,
-        step: int = 0,
+        running: Forward | None = None,
     ) -> torch.Tensor:
         """One forward of the module; hooks that are in force act on it.
 
@@ -286,13 +269,12 @@ class HookedModel:
             position_ids: `[batch, seq]`.
             cache: A Hugging Face cache to read and extend.
             logits_to_keep: Compute logits for this many last positions only (0: all).
-            real: `[batch, seq]` mask of real tokens of this input, for hooks.
-            step: The decoding step, for hooks.
+            running: What the positions of this input are, for hooks that ask.
 
         Returns:
             Logits, `[batch, kept, vocab]`.
         """
-        with self._running(input_ids, attention_mask if real is None else real, step):
+        with self._in_force(running):
             output = self.hf(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
@@ -316,7 +298,7 @@ class HookedModel:
             attention_mask=mask,
             position_ids=batch.position_ids,
             logits_to_keep=keep,
-            real=batch.attention_mask,
+            running=Forward.over(batch),
         )
         if not last_only:
             return logits
@@ -355,7 +337,7 @@ class HookedModel:
             wanted = list(dict.fromkeys(wanted))
             with (
                 torch.set_grad_enabled(grad),
-                self._running(batch.input_ids, batch.attention_mask, 0),
+                self._in_force(Forward.over(batch)),
                 suppress(_Enough),
             ):
                 self.hf(
@@ -380,13 +362,8 @@ class HookedModel:
         return {address: cache[address] for address in wanted}
 
     @contextmanager
-    def _running(
-        self, input_ids: torch.Tensor, real: torch.Tensor | None, step: int
-    ) -> Iterator[None]:
-        if real is None:
-            real = torch.ones_like(input_ids)
-        last = real.shape[-1] - 1 - real.flip(-1).argmax(-1)
-        before, self.running = self.running, Forward(real, step, last)
+    def _in_force(self, running: Forward | None) -> Iterator[None]:
+        before, self.running = self.running, running
         try:
             yield
         finally:

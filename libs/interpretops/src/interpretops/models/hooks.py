@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[torch.Tensor], None]
     Write = Callable[[torch.Tensor], torch.Tensor]
+    Wrap = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def site(text: str | Address) -> Address:
@@ -74,6 +75,27 @@ class SiteHooks:
             return
         module, side = self._resolve(address)
         self._manager.write(module, change, point=side)
+
+    def wrap(self, path: str, change: Wrap) -> None:
+        """Replace what the module at a dotted path returns by `change(its input, its output)`.
+
+        Raises:
+            InterpretOpsError: When this model has no such module.
+        """
+        try:
+            module = self._engine.get_submodule(path)
+        except (AttributeError, ValueError, KeyError) as error:
+            raise InterpretOpsError(
+                f"{self._engine.arch.architecture} has no module {path}",
+                fix="use an adapter that was trained for this model",
+            ) from error
+        entering: list[torch.Tensor] = []
+
+        def remember(x: torch.Tensor) -> None:
+            entering[:] = [x]
+
+        self._manager.read(module, remember, point="input")
+        self._manager.write(module, lambda y: change(entering[0], y), point="output")
 
     def _write_resid_mid(self, address: Address, change: Write) -> None:
         # `resid_mid` is formed by an addition inside the block, not by a module, and the block adds
