@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from interpretops.sae.jumprelu import CALIBRATION_TOKENS, exceeded_by
 from interpretops.sae.module import SAE, StepInput, StepLoss
@@ -48,9 +49,11 @@ class GatedSAE(SAE):
         self.r_mag = nn.Parameter(torch.zeros(d_sae))
         self.register_buffer("l1_weight", torch.ones(()))
 
+    @override
     def encode(self, x: Tensor) -> Tensor:
         return self._both_paths(functional.linear(self.centre(x), self.W_enc.t()), slice(None))
 
+    @override
     def _activate(self, centred: Tensor, ids: Tensor) -> Tensor:
         return self._both_paths(self._project(centred, ids), ids)
 
@@ -59,12 +62,15 @@ class GatedSAE(SAE):
         magnitude = projected * self.r_mag[which].exp() + self.b_mag[which]
         return magnitude.relu() * gate
 
+    @override
     def pre_activations(self, x: Tensor, ids: Tensor) -> Tensor:
         return self._project(self.centre(x), ids) + self.b_gate[ids]
 
+    @override
     def _scaled_with_input(self) -> list[Tensor]:
         return [self.b_gate, self.b_mag]
 
+    @override
     def objective(self, x: Tensor, step: StepInput) -> StepLoss:
         rule = step.rule
         gate, pattern = self._selected(x, self.W_enc.t(), self.b_gate, rule)
@@ -86,10 +92,12 @@ class GatedSAE(SAE):
         self.l1_weight *= ((l0 + 1e-6) / rule.k).log2().clamp(-1, 1).mul(0.01).exp()
         return StepLoss(total, residual, code.fired, l0)
 
-    def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:  # noqa: ARG002
+    @override
+    def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:
         tokens, features = (pre > 0).nonzero(as_tuple=True)
         return Pattern.from_rows(tokens, features, pre.shape[0], self.d_sae)
 
+    @override
     @torch.no_grad()
     def start_from(self, x: Tensor, rule: TrainingRule) -> None:
         # With biases at zero half of all gates are open; begin near the target instead.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from interpretops.sae.module import SAE, StepInput, StepLoss
 from interpretops.sae.sparse_code import Pattern, SparseCode, decode_sparse
@@ -83,20 +84,25 @@ class JumpReLUSAE(SAE):
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.threshold = nn.Parameter(torch.zeros(d_sae))
 
+    @override
     def encode(self, x: Tensor) -> Tensor:
         pre = functional.linear(self.centre(x), self.W_enc.t(), self.b_enc)
         return pre.relu() * (pre > self.threshold)
 
+    @override
     def _activate(self, centred: Tensor, ids: Tensor) -> Tensor:
         pre = self._project(centred, ids) + self.b_enc[ids]
         return pre.relu() * (pre > self.threshold[ids])
 
+    @override
     def pre_activations(self, x: Tensor, ids: Tensor) -> Tensor:
         return self._project(self.centre(x), ids) + self.b_enc[ids]
 
+    @override
     def _scaled_with_input(self) -> list[Tensor]:
         return [self.b_enc, self.threshold]
 
+    @override
     @torch.no_grad()
     def start_from(self, x: Tensor, rule: TrainingRule) -> None:
         # Half of all features fire at threshold 0. Beginning near the target lets the thresholds,
@@ -104,6 +110,7 @@ class JumpReLUSAE(SAE):
         pre = functional.linear(x[:CALIBRATION_TOKENS] - self.b_dec, self.W_enc.t())
         self.threshold.copy_(exceeded_by(pre, 2 * rule.k / self.d_sae).clamp(min=1e-3))
 
+    @override
     def objective(self, x: Tensor, step: StepInput) -> StepLoss:
         rule = step.rule
         with torch.no_grad():
@@ -122,6 +129,7 @@ class JumpReLUSAE(SAE):
         total, residual = self._total(x, x_hat, step, penalty)
         return StepLoss(total, residual, SparseCode(pattern, values.detach()).fired, l0.detach())
 
+    @override
     def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:
         # What is active, and what is near enough to its threshold to move it.
         tokens, features = (pre > self.threshold - rule.bandwidth).nonzero(as_tuple=True)

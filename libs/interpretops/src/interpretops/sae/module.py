@@ -1,4 +1,4 @@
-"""What every kind of dictionary shares: weights, reading single features, decoding, revival loss."""
+"""What every kind of dictionary shares: weights, single features, decoding, revival of the dead."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class SAE(nn.Module, ABC):
             InterpretOpsError: When an index is not a feature of this dictionary.
         """
         index = torch.as_tensor(ids, device=self.W_dec.device)
-        if index.numel() and not (0 <= int(index.min()) and int(index.max()) < self.d_sae):
+        if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < self.d_sae):
             raise InterpretOpsError(
                 f"there is no feature {int(index.max())} in a dictionary of {self.d_sae}",
                 fix=f"choose features from 0 to {self.d_sae - 1}",
@@ -170,7 +170,7 @@ class SAE(nn.Module, ABC):
 
     @abstractmethod
     def pre_activations(self, x: Tensor, ids: Tensor) -> Tensor:
-        """What decides whether the features `ids` are active, before any threshold or comparison."""
+        """What decides whether the features `ids` are active, before threshold or comparison."""
 
     @abstractmethod
     def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:
@@ -205,7 +205,7 @@ class SAE(nn.Module, ABC):
         return torch.addmm(bias.to(dtype), centred.to(dtype), enc_rows.to(dtype).t(), out=buffer)
 
     @torch.no_grad()
-    def start_from(self, x: Tensor, rule: TrainingRule) -> None:  # noqa: B027 - most kinds need none
+    def start_from(self, x: Tensor, rule: TrainingRule) -> None:
         """Set initial values that depend on data, from activations `x` `[tokens, d_in]`."""
 
     @torch.no_grad()
@@ -219,9 +219,9 @@ class SAE(nn.Module, ABC):
 
         Decoder rows keep their norm, so activations come out in the units of the raw input.
         """
-        self.b_dec /= scale
+        self.b_dec.div_(scale)
         for bias in self._scaled_with_input():
-            bias /= scale
+            bias.div_(scale)
         self.input_scale = scale
 
     @abstractmethod

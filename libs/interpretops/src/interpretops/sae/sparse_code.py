@@ -1,9 +1,9 @@
 """Sparse codes and the arithmetic on them that never builds a dense `[tokens, d_sae]` gradient.
 
-A dictionary activates a few dozen of thousands of features per token. Everything after the encoder's
-matrix product is therefore done on the active entries alone: decoding is a weighted sum of decoder
-rows (`embedding_bag`), and both weight gradients are weighted sums of token rows, gathered feature by
-feature after one sort of the active entries, so that no two threads write to the same row.
+A dictionary activates a few dozen of thousands of features per token. Everything after the
+encoder's matrix product is therefore done on active entries alone: decoding is a weighted sum of
+decoder rows (`embedding_bag`), and both weight gradients are weighted sums of token rows, gathered
+feature by feature after one sort of the active entries, so that no two threads write to one row.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from interpretops.errors import InterpretOpsError
 class Kind(StrEnum):
     """How a dictionary decides which features are active.
 
-    `TOPK` (Gao et al. 2024, arXiv:2406.04093), `BATCH_TOPK` (Bussmann et al. 2024, arXiv:2412.06410),
-    `JUMPRELU` (Rajamanoharan et al. 2024, arXiv:2407.14435), `GATED` (Rajamanoharan et al. 2024,
-    arXiv:2404.16014).
+    `TOPK`: Gao et al. 2024, arXiv:2406.04093. `BATCH_TOPK`: Bussmann et al. 2024, arXiv:2412.06410.
+    `JUMPRELU`: Rajamanoharan et al. 2024, arXiv:2407.14435. `GATED`: Rajamanoharan et al. 2024,
+    arXiv:2404.16014.
     """
 
     TOPK = "topk"
@@ -99,8 +99,8 @@ class DictionarySpec(TrainingRule):
     """A dictionary training run.
 
     Attributes:
-        sites: Where to learn dictionaries, such as `("resid_post.12", "resid_post.18")`; all of them
-            from one pass of activations.
+        sites: Where to learn dictionaries, such as `("resid_post.12", "resid_post.18")`; all from
+            one pass of activations.
         d_sae: Features per dictionary; None takes `expansion` times the width of the site.
         expansion: See `d_sae`.
         tokens: Activations to train on, per site. More than the source holds means several epochs,

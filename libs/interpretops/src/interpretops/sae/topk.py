@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from typing_extensions import override
 
 from interpretops.sae.module import SAE, StepInput, StepLoss
 from interpretops.sae.sparse_code import (
@@ -47,28 +48,33 @@ class _Competing(SAE):
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.register_buffer("threshold", torch.zeros(d_sae))
 
+    @override
     def _activate(self, centred: Tensor, ids: Tensor) -> Tensor:
         pre = self._project(centred, ids) + self.b_enc[ids]
         return pre.relu() * (pre > self.threshold[ids])
 
+    @override
     def pre_activations(self, x: Tensor, ids: Tensor) -> Tensor:
         return self._project(self.centre(x), ids) + self.b_enc[ids]
 
+    @override
     def _scaled_with_input(self) -> list[Tensor]:
         return [self.b_enc, self.threshold]
 
+    @override
     @torch.no_grad()
     def finish(self, rule: TrainingRule) -> None:
         super().finish(rule)
         if rule.decoder_norm == "rescale":
             norms = self.W_dec.norm(dim=1).clamp(min=1e-8)
-            self.W_enc *= norms
-            self.b_enc *= norms
-            self.W_dec /= norms.unsqueeze(1)
+            self.W_enc.mul_(norms)
+            self.b_enc.mul_(norms)
+            self.W_dec.div_(norms.unsqueeze(1))
 
     def _learn_threshold(self, code: SparseCode, rule: TrainingRule) -> None:
         """Update what is learned from a training batch's activations besides the weights."""
 
+    @override
     def objective(self, x: Tensor, step: StepInput) -> StepLoss:
         enc_rows, b_enc, dec_rows = self.W_enc.t(), self.b_enc, self.W_dec
         if step.rule.decoder_norm == "rescale":
@@ -90,16 +96,19 @@ class TopKSAE(_Competing):
 
     kind: ClassVar[Kind] = Kind.TOPK
 
+    @override
     def encode(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, self.d_in)
         return self.encode_sparse(flat).dense().view(*x.shape[:-1], self.d_sae)
 
+    @override
     def encode_sparse(self, x: Tensor) -> SparseCode:
         pre = functional.linear(self.centre(x), self.W_enc.t(), self.b_enc)
         values, indices = top_k(pre, self.k)
         return SparseCode(Pattern.from_top_k(indices, self.d_sae), values.reshape(-1).relu())
 
-    def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:  # noqa: ARG002
+    @override
+    def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:
         return Pattern.from_top_k(top_k(pre, self.k)[1], self.d_sae)
 
 
@@ -113,11 +122,13 @@ class BatchTopKSAE(_Competing):
 
     kind: ClassVar[Kind] = Kind.BATCH_TOPK
 
+    @override
     def encode(self, x: Tensor) -> Tensor:
         pre = functional.linear(self.centre(x), self.W_enc.t(), self.b_enc)
         return pre.relu() * (pre > self.threshold)
 
-    def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:  # noqa: ARG002
+    @override
+    def _select(self, pre: Tensor, rule: TrainingRule) -> Pattern:
         places = min(self.k * pre.shape[0], pre.numel())
         # Most entries are far below the cut; last steps' cut tells which need no look.
         floor = float(self.threshold[0]) * 0.8
@@ -127,10 +138,9 @@ class BatchTopKSAE(_Competing):
             features = torch.arange(self.d_sae, device=pre.device).repeat(pre.shape[0])
             candidates = (tokens, features)
         best = pre[candidates].topk(places, sorted=False).indices.sort().values
-        return Pattern.from_rows(
-            candidates[0][best], candidates[1][best], pre.shape[0], self.d_sae
-        )
+        return Pattern.from_rows(candidates[0][best], candidates[1][best], pre.shape[0], self.d_sae)
 
+    @override
     def _learn_threshold(self, code: SparseCode, rule: TrainingRule) -> None:
         positive = code.values[code.values > 0]
         if not positive.numel():

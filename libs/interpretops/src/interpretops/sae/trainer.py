@@ -126,7 +126,7 @@ class SAETrainer:
         self._optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             if rule.decoder_norm == "unit":
-                sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True).clamp(min=1e-8)
+                sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True).clamp(min=1e-8))
             self.since_fired += x.shape[0]
             self.since_fired[out.fired] = 0
             variance = (x - x.mean(0)).square().sum()
@@ -206,6 +206,6 @@ def geometric_median(points: Tensor, *, iterations: int = 100, tolerance: float 
         weights = 1 / (points - guess).norm(dim=1).clamp(min=1e-8)
         updated = (weights / weights.sum()) @ points
         if float((updated - guess).norm()) < tolerance * (1 + float(guess.norm())):
-            return updated
+            break
         guess = updated
     return guess
