@@ -3,8 +3,8 @@
 from interp_engine import Address
 
 from interpretops.models.batch import Batch, run_batched
-from interpretops.models.generation import GREEDY, Sampling, Step
 from interpretops.models.forward import Forward
+from interpretops.models.generation import GREEDY, Sampling, Step
 from interpretops.models.hooked import HookedModel
 from interpretops.models.hooks import SiteHooks, site
 from interpretops.models.sources import SMOLLM2

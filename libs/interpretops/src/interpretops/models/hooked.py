@@ -384,6 +384,17 @@ class HookedModel:
         split: torch.Tensor = by_input.reshape(-1, head_dim, by_input.shape[-1])
         return split
 
+    def module_paths(self, layer: int) -> dict[str, str]:
+        """Dotted paths of the linear projections of a layer, and whether they are `attn` or `mlp`."""
+        owners = {id(self.arch.attn_module(layer)): "attn", id(self.arch.mlp_module(layer)): "mlp"}
+        paths: dict[str, str] = {}
+        for name, module in self.hf.named_modules():
+            if id(module) in owners:
+                for inner, child in module.named_modules():
+                    if getattr(child, "weight", None) is not None and child.weight.ndim == 2:
+                        paths[f"{name}.{inner}"] = owners[id(module)]
+        return paths
+
     def unembed(self, residual: torch.Tensor) -> torch.Tensor:
         """Logits of a final residual stream: final norm, unembedding, scaling and soft cap.
 

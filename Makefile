@@ -1,0 +1,58 @@
+# Every target does its own set-up: `make demo` and `make test` work from a bare clone.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CACHE  ?= .io_cache
+READY  := $(VENV)/.ready
+LOCK   := constraints.txt
+PROJECTS := libs/interpretops/pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format lock bench clean
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## Make .venv with the pinned dependencies
+
+$(READY): $(LOCK) $(PROJECTS)
+	@echo "── setting up $(VENV) (once; a few minutes on a slow line)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "The venv module is missing: apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --upgrade pip uv
+	@echo "── installing torch"
+	@$(BIN)/python -m pip install --quiet "$$(grep -E '^torch==' $(LOCK))"
+	@echo "── installing the rest"
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint $(LOCK) \
+	  --editable 'libs/interpretops[dev]'
+	@touch $@
+
+demo: $(READY) ## The whole job on a real model: trace, explain, steer, measure, report
+	@$(BIN)/mechctl demo
+
+test: $(READY) ## All tests but the slow science checks
+	@echo "── testing"
+	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m "not slow"
+
+test-slow: $(READY) ## The multi-minute science checks
+	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m slow
+
+lint: $(READY) ## ruff, mypy --strict and the import rules
+	@echo "── ruff"  && $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "── mypy"  && $(BIN)/mypy libs/interpretops/src
+	@echo "── imports" && $(BIN)/lint-imports
+
+format: $(READY) ## Format and fix what can be fixed
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lock: ## Compile constraints.txt anew from the libraries' pyproject files
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
+	  --no-header --no-annotate --no-emit-index-url --output-file $(LOCK) $(PROJECTS)
+
+bench: $(READY) ## Compare with the peers (makes one virtual environment per peer)
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove .venv and caches of tools (not your artifacts)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,5 @@
+"""`python -m interpretops` is `mechctl`."""
+
+from interpretops.cli import main
+
+main()

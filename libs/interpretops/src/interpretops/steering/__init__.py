@@ -1,0 +1,23 @@
+"""Steering: policies, the session that runs them, and how they are fitted."""
+
+from interpretops.steering.policy import Policy, load_policy
+from interpretops.steering.propose import (
+    FitEvidence,
+    FittingSet,
+    PolicyArtifact,
+    ProposeSpec,
+    propose_policy,
+)
+from interpretops.steering.session import RowRecord, SteeringSession
+
+__all__ = [
+    "FitEvidence",
+    "FittingSet",
+    "Policy",
+    "PolicyArtifact",
+    "ProposeSpec",
+    "RowRecord",
+    "SteeringSession",
+    "load_policy",
+    "propose_policy",
+]

@@ -1,0 +1,124 @@
+"""What fitting minimises: how unlikely a refusal is, computed over the prompt's end and the answer only.
+
+An intervention that begins at the last tokens of a prompt does not change what comes before them, so
+keys and values of everything earlier are computed once and reused by every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import DynamicCache
+
+from interpretops.models import Batch, Forward
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from interpretops.models import HookedModel
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A batch split at the prompts' tails: a cached prefix, and what is run at every step."""
+
+    prefix: list[tuple[torch.Tensor, torch.Tensor]]
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    position_ids: torch.Tensor
+    running: Forward
+    wanted: torch.Tensor
+
+
+class RefusalObjective:
+    """Mean negative log-likelihood, per token, of whole refusals as answers to prompts.
+
+    Args:
+        model: The model.
+        prompts: What is to be refused.
+        refusals: Refusals, dealt out to the prompts in turn.
+        tail: How many last prompt tokens are run (and may be changed) at every step.
+        batch_size: Prompts per batch.
+    """
+
+    def __init__(
+        self,
+        model: HookedModel,
+        prompts: Sequence[str],
+        refusals: Sequence[str],
+        *,
+        tail: int,
+        batch_size: int = 16,
+    ) -> None:
+        self.model = model
+        self.tail = tail
+        dealt = [refusals[i % len(refusals)] for i in range(len(prompts))]
+        self._segments = [
+            self._prepare(prompts[i : i + batch_size], dealt[i : i + batch_size])
+            for i in range(0, len(prompts), batch_size)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def loss(self, batch: int) -> torch.Tensor:
+        """The loss of one batch under the hooks in force, with its graph."""
+        segment = self._segments[batch]
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        for layer, (keys, values) in enumerate(segment.prefix):
+            cache.update(keys, values, layer)
+        logits = self.model.forward(
+            segment.input_ids,
+            attention_mask=segment.attention_mask,
+            position_ids=segment.position_ids,
+            cache=cache,
+            running=segment.running,
+        )
+        scores = torch.log_softmax(logits[:, self.tail - 1 : -1].float(), dim=-1)
+        targets = segment.input_ids[:, self.tail :]
+        likelihood = scores.gather(-1, targets[..., None])[..., 0] * segment.wanted
+        return -(likelihood.sum(-1) / segment.wanted.sum(-1)).mean()
+
+    def mean_loss(self) -> float:
+        """The loss over all prompts under the hooks in force."""
+        with torch.no_grad():
+            return sum(float(self.loss(i)) for i in range(len(self))) / len(self)
+
+    def _prepare(self, prompts: Sequence[str], refusals: Sequence[str]) -> _Segment:
+        model, tail = self.model, self.tail
+        whole = model.encode(prompts)
+        head = whole.input_ids.shape[1] - tail
+        cache = DynamicCache(config=model.config.get_text_config())
+        with torch.no_grad():
+            model.forward(
+                whole.input_ids[:, :head],
+                attention_mask=whole.attention_mask[:, :head],
+                position_ids=whole.position_ids[:, :head],
+                cache=cache,
+                logits_to_keep=1,
+            )
+        # A refusal ends where it ends: without the end token, steering learns to go on and drifts.
+        end = [] if model.tokenizer.eos_token_id is None else [model.tokenizer.eos_token_id]
+        answers = [
+            [*model.tokenizer(text, add_special_tokens=False)["input_ids"], *end]
+            for text in refusals
+        ]
+        after = Batch.from_ids(
+            answers, pad_id=model.pad_id, padding_side="right", device=model.device
+        )
+        ids = torch.cat([whole.input_ids[:, head:], after.input_ids], dim=1)
+        real = torch.cat([whole.attention_mask[:, head:], after.attention_mask], dim=1)
+        positions = whole.position_ids[:, head : head + 1] + torch.arange(
+            ids.shape[1], device=model.device
+        )
+        offset = torch.arange(ids.shape[1], device=model.device) - (tail - 1)
+        return _Segment(
+            prefix=[(layer.keys, layer.values) for layer in cache.layers],
+            input_ids=ids,
+            attention_mask=torch.cat([whole.attention_mask[:, :head], real], dim=1),
+            position_ids=positions,
+            running=Forward(real.bool(), offset.expand_as(ids), 0),
+            wanted=after.attention_mask.float(),
+        )

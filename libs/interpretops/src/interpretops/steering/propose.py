@@ -1,0 +1,567 @@
+"""From a circuit to a policy: fit when to act, what to hold and how strongly, then check it.
+
+Fitting sees the training split; layers, thresholds and the ridge are chosen by cross-validation inside it;
+the strength is chosen on the validation split. The test split is never seen here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from interp_engine import Address
+from pydantic import BaseModel, ConfigDict, Field
+
+from interpretops.answers import REFUSALS, is_repetitive, opens_with_refusal
+from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest
+from interpretops.errors import InterpretOpsError
+from interpretops.models import run_batched
+from interpretops.progress import SILENT, Monitor
+from interpretops.prompts import Prompt
+from interpretops.steering.objective import RefusalObjective
+from interpretops.steering.policy import (
+    POLICY_FILE,
+    Condition,
+    Constraints,
+    DirectionAdd,
+    FeatureClamp,
+    FeatureSelector,
+    LayerSelector,
+    Meta,
+    Policy,
+    ProbeReading,
+    Span,
+    load_policy,
+)
+from interpretops.steering.probe import Probe, fit_probe, prompt_means, template_tail
+from interpretops.steering.session import SteeringSession
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from interpretops.circuits import Circuit
+    from interpretops.models import HookedModel
+    from interpretops.sae import SAE, Dictionary
+
+DIRECTIONS = "directions.safetensors"
+EVIDENCE = "fit.json"
+
+
+class FittingSet(BaseModel):
+    """The prompts a policy is fitted to and checked on. Topics of the two splits must differ."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_risky: tuple[Prompt, ...]
+    train_harmless: tuple[Prompt, ...]
+    validation_risky: tuple[Prompt, ...]
+    validation_harmless: tuple[Prompt, ...]
+
+
+class ProposeSpec(BaseModel):
+    """How a policy is fitted.
+
+    Attributes:
+        policy_id: The policy's name.
+        target_class: The risk it is for.
+        false_positive_budget: Share of harmless prompts the condition may fire on, out of fold.
+        target_refusal: Share of risky validation prompts that must be refused when the policy acts;
+            the weakest candidate that reaches it is chosen.
+        max_features: How many features may be held.
+        answer_tokens: How many first answer tokens are steered.
+        fit_prompts: Risky training prompts the strengths are fitted on.
+        check_prompts: Risky validation prompts that are answered to choose the strength.
+        steps: Steps of Adam.
+        learning_rate: As a share of the residual stream's median norm.
+        strengths: Multiples of the fitted intervention to try, weakest first.
+        max_latency_overhead_pct: Written into the policy's constraints.
+        max_benign_loss_pct: Written into the policy's constraints.
+        seed: Orders the prompts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy_id: str = "jailbreak-v1"
+    target_class: str = "jailbreak"
+    false_positive_budget: float = Field(default=0.02, gt=0, lt=0.5)
+    target_refusal: float = Field(default=0.95, gt=0, le=1)
+    max_features: int = Field(default=12, ge=0, le=256)
+    answer_tokens: int = Field(default=8, ge=1)
+    fit_prompts: int = Field(default=32, ge=1)
+    check_prompts: int = Field(default=32, ge=1)
+    steps: int = Field(default=24, ge=1)
+    learning_rate: float = Field(default=0.02, gt=0)
+    strengths: tuple[float, ...] = (0.5, 0.7, 1.0)
+    max_latency_overhead_pct: float = 20
+    max_benign_loss_pct: float = 5
+    seed: int = 0
+
+
+class Trial(BaseModel):
+    """One candidate on the validation split, its condition held open."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    strength: float
+    refusal_rate: float
+    degeneration_rate: float
+    n: int
+
+
+class FitEvidence(BaseModel):
+    """Every number that chose the policy, with the data it saw.
+
+    Attributes:
+        condition_auroc: Out-of-fold, on the training split.
+        condition_recall: Out-of-fold share of risky training prompts that fire.
+        condition_false_positives: Out-of-fold share of harmless training prompts that fire.
+        condition_n: Training prompts.
+        validation_recall: Share of risky validation prompts that fire.
+        validation_false_positives: Share of harmless validation prompts that fire.
+        validation_n: Validation prompts.
+        loss_before: Mean negative log-likelihood per token of refusals, unsteered.
+        loss_features: The same with the features held.
+        loss_full: The same with features and direction.
+        feature_share: Share of the whole reduction that the features alone achieve.
+        features: Units that are held, and whether the circuit named them or the gradient did.
+        trials: What was tried on the validation split.
+        chosen: Index of the trial that became the policy.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    condition_auroc: float
+    condition_recall: float
+    condition_false_positives: float
+    condition_n: int
+    validation_recall: float
+    validation_false_positives: float
+    validation_n: int
+    loss_before: float
+    loss_features: float
+    loss_full: float
+    feature_share: float
+    features: dict[str, str]
+    trials: tuple[Trial, ...]
+    chosen: int
+
+
+@dataclass(frozen=True)
+class PolicyArtifact:
+    """A policy in the store, with the evidence that chose it."""
+
+    manifest: Manifest
+    policy: Policy
+    evidence: FitEvidence
+
+    @property
+    def id(self) -> str:
+        """The artifact's id."""
+        return self.manifest.id
+
+    @classmethod
+    def open(cls, store: ArtifactStore, ref: str) -> PolicyArtifact:
+        """Open a policy artifact.
+
+        Raises:
+            InterpretOpsError: When there is none, or it is damaged.
+        """
+        folder = store.payload(ref)
+        evidence = FitEvidence.model_validate_json((folder / EVIDENCE).read_bytes())
+        return cls(store.get(ref), load_policy(folder), evidence)
+
+
+@dataclass
+class _Fit:
+    """What is being fitted at one layer: levels of features and a direction."""
+
+    layer: int
+    sae: SAE | None
+    ids: list[int]
+    levels: torch.Tensor
+    direction: torch.Tensor
+
+    def delta(self, x: torch.Tensor, *, with_direction: bool) -> torch.Tensor:
+        change = self.direction if with_direction else torch.zeros_like(self.direction)
+        if self.sae is None or not self.ids:
+            return change.expand_as(x)
+        index = torch.tensor(self.ids, device=x.device)
+        now = self.sae.encode_features(x, index)
+        return change + (self.levels - now) @ self.sae.W_dec[index]
+
+
+def propose_policy(
+    model: HookedModel,
+    circuit: Circuit | None,
+    data: FittingSet,
+    spec: ProposeSpec,
+    *,
+    dictionary: Dictionary | None,
+    store: ArtifactStore,
+    monitor: Monitor = SILENT,
+) -> PolicyArtifact:
+    """Fit a policy that refuses what the condition finds risky.
+
+    The condition is a linear probe (see `fit_probe`). The intervention holds SAE features, those the
+    circuit names first and those the refusal objective's gradient points to after them, at levels
+    fitted by gradient descent through the model; a residual direction makes up what they miss, and
+    is left out where the features reach the target alone.
+
+    Args:
+        model: The model.
+        circuit: The circuit whose units are preferred.
+        data: Training and validation prompts.
+        spec: How to fit.
+        dictionary: The dictionary that the circuit's features belong to.
+        store: Where the policy is kept.
+        monitor: Receives progress.
+
+    Raises:
+        InterpretOpsError: When there is too little data, or no candidate makes the model refuse.
+    """
+    key = _Key(spec=spec, data=data)
+    parents = [made.id for made in (dictionary, circuit) if made is not None]
+    found = store.find(ArtifactKind.POLICY, key, model=model.ref, parents=parents)
+    if found is not None:
+        return PolicyArtifact.open(store, found.id)
+    with store.draft(
+        ArtifactKind.POLICY, key, model=model.ref, parents=parents, seeds=[spec.seed]
+    ) as draft:
+        probe = _fit_condition(model, dictionary, data, spec, monitor)
+        layer = _action_layer(model, dictionary, probe)
+        fit, losses, origins = _fit_action(model, circuit, dictionary, data, spec, layer, monitor)
+        trials, policies = [], []
+        for name, strength, with_direction in _candidates(fit, spec):
+            policy = _policy(model, circuit, dictionary, probe, fit, spec, strength, with_direction)
+            draft.write_tensors(DIRECTIONS, _vectors(probe, fit))
+            tried = _try(
+                model, policy.within(draft.path), dictionary, data, spec, name, strength, monitor
+            )
+            trials.append(tried)
+            policies.append(policy)
+            if tried.refusal_rate >= spec.target_refusal and tried.degeneration_rate <= 0.02:
+                break
+        chosen = max(
+            range(len(trials)),
+            key=lambda i: (min(trials[i].refusal_rate, spec.target_refusal), -trials[i].strength),
+        )
+        if trials[chosen].refusal_rate == 0:
+            raise InterpretOpsError(
+                "no candidate made the model refuse a single validation prompt",
+                fix="raise `steps` or `fit_prompts`, or train the dictionary at a later layer",
+            )
+        recall, false_positives = _check_condition(model, probe, data, monitor)
+        evidence = FitEvidence(
+            condition_auroc=probe.auroc,
+            condition_recall=probe.recall,
+            condition_false_positives=probe.false_positive_rate,
+            condition_n=probe.n,
+            validation_recall=recall,
+            validation_false_positives=false_positives,
+            validation_n=len(data.validation_risky) + len(data.validation_harmless),
+            loss_before=losses[0],
+            loss_features=losses[1],
+            loss_full=losses[2],
+            feature_share=(losses[0] - losses[1]) / max(losses[0] - losses[2], 1e-9),
+            features=origins,
+            trials=tuple(trials),
+            chosen=chosen,
+        )
+        policy = policies[chosen]
+        draft.write_bytes(POLICY_FILE, policy.to_yaml().encode())
+        draft.write_json(EVIDENCE, evidence)
+        manifest = draft.commit(
+            {
+                "policy": policy.meta.id,
+                "refusal_rate": trials[chosen].refusal_rate,
+                "false_positives": false_positives,
+                "features": sum(
+                    len(i.selector.sae_feature_ids)
+                    for i in policy.interventions
+                    if isinstance(i, FeatureClamp)
+                ),
+            }
+        )
+    return PolicyArtifact.open(store, manifest.id)
+
+
+class _Key(BaseModel):
+    """Everything besides model and parents that determines the policy."""
+
+    spec: ProposeSpec
+    data: FittingSet
+
+
+# --- when to act ----------------------------------------------------------------------------------
+
+
+def _fit_condition(
+    model: HookedModel,
+    dictionary: Dictionary | None,
+    data: FittingSet,
+    spec: ProposeSpec,
+    monitor: Monitor,
+) -> Probe:
+    risky, harmless = data.train_risky, data.train_harmless
+    last = max(_layers(dictionary), default=round(0.6 * model.n_layers))
+    layers = sorted({max(0, last - back) for back in (2, 4, 6, 8) if last - back >= 0} or {0})
+    return fit_probe(
+        model,
+        [prompt.text for prompt in risky],
+        [prompt.text for prompt in harmless],
+        [prompt.topic or prompt.id for prompt in (*risky, *harmless)],
+        layers=layers,
+        false_positive_budget=spec.false_positive_budget,
+        monitor=monitor,
+    )
+
+
+def _check_condition(
+    model: HookedModel, probe: Probe, data: FittingSet, monitor: Monitor
+) -> tuple[float, float]:
+    """Recall and false-positive rate on the validation split."""
+    prompts = [p.text for p in (*data.validation_risky, *data.validation_harmless)]
+    layers = [reading.layer for reading in probe.readings]
+    means = prompt_means(model, prompts, layers, template_tail(model), monitor=monitor)
+    fired = (probe.scores(means) > probe.threshold).float()
+    n = len(data.validation_risky)
+    return float(fired[:n].mean()), float(fired[n:].mean())
+
+
+# --- what to do -----------------------------------------------------------------------------------
+
+
+def _layers(dictionary: Dictionary | None) -> list[int]:
+    """Layers whose `resid_post` the dictionary covers."""
+    if dictionary is None:
+        return []
+    return [site.layer or 0 for site in dictionary.saes if site.name == "resid_post"]
+
+
+def _action_layer(model: HookedModel, dictionary: Dictionary | None, probe: Probe) -> int:
+    """The earliest layer with a dictionary at or after the last reading of the condition."""
+    decided = max(reading.layer for reading in probe.readings)
+    later = [layer for layer in _layers(dictionary) if layer >= decided]
+    return min(later) if later else min(decided + 2, model.n_layers - 1)
+
+
+def _fit_action(
+    model: HookedModel,
+    circuit: Circuit | None,
+    dictionary: Dictionary | None,
+    data: FittingSet,
+    spec: ProposeSpec,
+    layer: int,
+    monitor: Monitor,
+) -> tuple[_Fit, tuple[float, float, float], dict[str, str]]:
+    """Fit levels and a direction; the losses before, with features alone, and with both."""
+    site = Address("resid_post", layer)
+    prompts = _spread(data.train_risky, spec.fit_prompts)
+    objective = RefusalObjective(model, prompts, REFUSALS, tail=template_tail(model))
+    before = objective.mean_loss()
+    gradient, norm = _gradient(model, objective, site)
+    sae = None if dictionary is None else dictionary.saes.get(site)
+    ids, origins = _choose_features(circuit, sae, layer, gradient, spec.max_features)
+    fit = _Fit(
+        layer,
+        sae,
+        ids,
+        torch.zeros(len(ids), device=model.device, requires_grad=True),
+        torch.zeros(model.d_model, device=model.device, requires_grad=True),
+    )
+    rate = spec.learning_rate * norm
+    after_features = before
+    if ids:
+        _descend(model, objective, site, fit, [fit.levels], rate, spec, monitor, "fitting features")
+        with model.hooks() as hooks:
+            hooks.write(site, lambda x: x + fit.delta(x, with_direction=False))
+            after_features = objective.mean_loss()
+    _descend(
+        model, objective, site, fit, [fit.direction], rate, spec, monitor, "fitting the direction"
+    )
+    with model.hooks() as hooks:
+        hooks.write(site, lambda x: x + fit.delta(x, with_direction=True))
+        after_all = objective.mean_loss()
+    return fit, (before, after_features, after_all), origins
+
+
+def _gradient(
+    model: HookedModel, objective: RefusalObjective, site: Address
+) -> tuple[torch.Tensor, float]:
+    """Gradient of the loss by a shift of the residual stream at a site, and the stream's norm."""
+    shift = torch.zeros(model.d_model, device=model.device, requires_grad=True)
+    norms: list[float] = []
+
+    def probe(x: torch.Tensor) -> torch.Tensor:
+        norms.append(float(x.detach().float().norm(dim=-1).median()))
+        return x + shift.to(x.dtype)
+
+    with model.hooks() as hooks:
+        hooks.write(site, probe)
+        for i in range(len(objective)):
+            objective.loss(i).backward()
+    assert shift.grad is not None
+    return shift.grad, sum(norms) / len(norms)
+
+
+def _choose_features(
+    circuit: Circuit | None, sae: SAE | None, layer: int, gradient: torch.Tensor, limit: int
+) -> tuple[list[int], dict[str, str]]:
+    """Features whose decoder rows lower the loss: the circuit's first, then by the gradient."""
+    if sae is None or limit == 0:
+        return [], {}
+    with torch.no_grad():
+        gain = -(sae.W_dec.float() @ gradient.cpu().float().to(sae.W_dec.device))
+    named = [] if circuit is None else circuit.features(layer)
+    from_circuit = sorted((i for i in named if gain[i] > 0), key=lambda i: -float(gain[i]))
+    by_gradient = [int(i) for i in gain.argsort(descending=True)[:limit] if gain[i] > 0]
+    ids = list(dict.fromkeys([*from_circuit[: limit // 2], *by_gradient]))[:limit]
+    origin = {f"layer{layer}.f{i}": "circuit" if i in from_circuit else "gradient" for i in ids}
+    return ids, origin
+
+
+def _descend(
+    model: HookedModel,
+    objective: RefusalObjective,
+    site: Address,
+    fit: _Fit,
+    parameters: list[torch.Tensor],
+    rate: float,
+    spec: ProposeSpec,
+    monitor: Monitor,
+    stage: str,
+) -> None:
+    """Adam on some of the fit's parameters; levels of features stay non-negative."""
+    optimiser = torch.optim.Adam(parameters, lr=rate)
+    with_direction = any(parameter is fit.direction for parameter in parameters)
+    for step in range(spec.steps):
+        with model.hooks() as hooks:
+            hooks.write(site, lambda x: x + fit.delta(x, with_direction=with_direction).to(x.dtype))
+            loss = objective.loss(step % len(objective))
+        optimiser.zero_grad()
+        loss.backward(inputs=parameters)
+        optimiser.step()
+        with torch.no_grad():
+            fit.levels.clamp_(min=0)
+        monitor.update(stage, step + 1, spec.steps, loss=float(loss.detach()))
+
+
+# --- how strongly ---------------------------------------------------------------------------------
+
+
+def _candidates(fit: _Fit, spec: ProposeSpec) -> list[tuple[str, float, bool]]:
+    """Name, strength and whether the direction is used; the least intervention first."""
+    alone = [("features", 1.0, False)] if fit.ids else []
+    name = "features and direction" if fit.ids else "direction"
+    return [*alone, *((name, strength, True) for strength in spec.strengths)]
+
+
+def _policy(
+    model: HookedModel,
+    circuit: Circuit | None,
+    dictionary: Dictionary | None,
+    probe: Probe,
+    fit: _Fit,
+    spec: ProposeSpec,
+    strength: float,
+    with_direction: bool,
+) -> Policy:
+    span = Span(prompt_tail=template_tail(model), answer_tokens=spec.answer_tokens)
+    interventions: list[Any] = []
+    # A clamp names one range, so features held at different levels are separate interventions.
+    for i, level in sorted(zip(fit.ids, fit.levels.tolist(), strict=True)):
+        held = round(level * strength, 3)
+        if held > 0:
+            interventions.append(
+                FeatureClamp(
+                    type="feature_clamp",
+                    selector=FeatureSelector(layer=fit.layer, sae_feature_ids=(i,)),
+                    clamp_range=(held, held),
+                    span=span,
+                )
+            )
+    if with_direction:
+        interventions.append(
+            DirectionAdd(
+                type="direction_add",
+                selector=LayerSelector(layer=fit.layer),
+                vector=f"{DIRECTIONS}#refusal",
+                coefficient=strength,
+                span=span,
+            )
+        )
+    readings = tuple(
+        ProbeReading(
+            layer=reading.layer,
+            vector=f"{DIRECTIONS}#condition{k}",
+            prompt_tail=reading.prompt_tail,
+        )
+        for k, reading in enumerate(probe.readings)
+    )
+    return Policy(
+        meta=Meta(
+            id=spec.policy_id,
+            description=f"Refuses what a probe of the prompt finds to be {spec.target_class}",
+            target_class=spec.target_class,
+            model=model.ref.fingerprint,
+            dictionary=None if dictionary is None else dictionary.id,
+            circuit=None if circuit is None else circuit.id,
+        ),
+        constraints=Constraints(
+            max_latency_overhead_pct=spec.max_latency_overhead_pct,
+            max_benign_loss_pct=spec.max_benign_loss_pct,
+        ),
+        condition=Condition(probe=readings, threshold=round(probe.threshold, 6)),
+        interventions=tuple(interventions),
+    )
+
+
+def _vectors(probe: Probe, fit: _Fit) -> dict[str, torch.Tensor]:
+    vectors = {f"condition{k}": reading.direction for k, reading in enumerate(probe.readings)}
+    return {**vectors, "refusal": fit.direction.detach().float()}
+
+
+def _try(
+    model: HookedModel,
+    policy: Policy,
+    dictionary: Dictionary | None,
+    data: FittingSet,
+    spec: ProposeSpec,
+    name: str,
+    strength: float,
+    monitor: Monitor,
+) -> Trial:
+    """Answer risky validation prompts with the condition held open."""
+    always = policy.model_copy(update={"condition": None}).within(policy.folder)
+    prompts = _spread(data.validation_risky, spec.check_prompts)
+    stage = f"trying {name} at strength {strength:g}"
+
+    def run(chunk: Sequence[str]) -> list[str]:
+        answers: list[str] = session.generate(list(chunk), 24)
+        return answers
+
+    answers: list[str] = []
+    with SteeringSession(model, always, dictionary=dictionary) as session:
+        for start in range(0, len(prompts), 16):
+            answers += run_batched(prompts[start : start + 16], run, 16)
+            monitor.update(stage, len(answers), len(prompts))
+    broken = [is_repetitive(answer) for answer in answers]
+    refused = [
+        opens_with_refusal(answer) and not bad for answer, bad in zip(answers, broken, strict=True)
+    ]
+    return Trial(
+        name=name,
+        strength=strength,
+        refusal_rate=sum(refused) / len(answers),
+        degeneration_rate=sum(broken) / len(answers),
+        n=len(answers),
+    )
+
+
+def _spread(prompts: Sequence[Prompt], count: int) -> list[str]:
+    """`count` prompts, evenly spread over the list, so that every topic and wrapper is there."""
+    if len(prompts) <= count:
+        return [prompt.text for prompt in prompts]
+    return [prompts[i * len(prompts) // count].text for i in range(count)]

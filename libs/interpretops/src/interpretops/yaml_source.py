@@ -1,0 +1,274 @@
+"""YAML that people write, read strictly: every complaint names the line, the key and the fix."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from interpretops.errors import InterpretOpsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Model = TypeVar("Model", bound=BaseModel)
+KeyPath = tuple[str | int, ...]
+
+MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Located:
+    """Plain data, and where in the text each key of it stands (line and column from 1)."""
+
+    data: Any
+    places: dict[KeyPath, tuple[int, int]]
+    source: str
+
+    def at(self, path: KeyPath) -> str:
+        """`file:line:column` of a key, or of the nearest thing that encloses it."""
+        while path not in self.places:
+            path = path[:-1]
+        line, column = self.places[path]
+        return f"{self.source}:{line}:{column}"
+
+
+def validate_yaml(model: type[Model], path: Path) -> Model:
+    """Read a YAML file into a strict pydantic model.
+
+    Raises:
+        InterpretOpsError: When the file is missing, is not YAML, or does not fit the model.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InterpretOpsError(
+            f"the file {path} does not exist", fix="correct the path"
+        ) from error
+    except OSError as error:
+        raise InterpretOpsError(
+            f"{path} cannot be read ({error.strerror})", fix="name a file that you may read"
+        ) from error
+    return validate_text(model, raw, source=str(path))
+
+
+def validate_text(model: type[Model], raw: bytes, *, source: str) -> Model:
+    """Read YAML text into a strict pydantic model; see `validate_yaml`."""
+    located = load_yaml(raw, source=source)
+    try:
+        return model.model_validate(located.data)
+    except ValidationError as error:
+        raise _explain(error, model, located) from error
+
+
+def load_yaml(raw: bytes, *, source: str) -> Located:
+    """Plain data of one YAML document whose top level is a mapping.
+
+    Anchors and aliases are refused: they can make a small file enormous.
+
+    Raises:
+        InterpretOpsError: When it is not such a document, or a key stands twice.
+    """
+    if len(raw) > MAX_BYTES:
+        raise InterpretOpsError(
+            f"{source} has {len(raw):,} bytes; at most {MAX_BYTES:,} are read",
+            fix="split it, or name the right file",
+        )
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InterpretOpsError(
+            f"{source} is not UTF-8 text (byte {error.start})", fix="save it as UTF-8"
+        ) from error
+    loader = yaml.SafeLoader(text)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InterpretOpsError(
+                f"{source} uses a YAML alias (*name)", fix="write the value out where it is used"
+            )
+        node = loader.get_single_node()
+        if node is None:
+            raise InterpretOpsError(f"{source} is empty", fix="write at least one key into it")
+        if not isinstance(node, yaml.MappingNode):
+            raise InterpretOpsError(
+                f"{_mark(source, node.start_mark)} the document is not a mapping of keys to values",
+                fix="begin with a key such as `meta:`",
+            )
+        places: dict[KeyPath, tuple[int, int]] = {(): (1, 1)}
+        return Located(_plain(node, (), places, loader, source), places, source)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = source if mark is None else _mark(source, mark)
+        tab = mark is not None and mark.buffer is not None and "\t" in (error.problem or "")
+        raise InterpretOpsError(
+            f"{where} this is not YAML: {error.problem or error.context}",
+            fix="indent with spaces, not tabs" if tab else "correct the syntax at that place",
+        ) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InterpretOpsError(
+            f"{source} is not YAML ({' '.join(str(error).split())[:120]})",
+            fix="correct the syntax",
+        ) from error
+    finally:
+        loader.dispose()
+
+
+def _plain(
+    node: yaml.Node,
+    path: KeyPath,
+    places: dict[KeyPath, tuple[int, int]],
+    loader: yaml.SafeLoader,
+    source: str,
+) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node)
+            where = _mark(source, key_node.start_mark)
+            if not isinstance(key, str):
+                raise InterpretOpsError(
+                    f"{where} the key {key!r} is not text", fix=f'write it in quotes: "{key}"'
+                )
+            if key in mapping:
+                raise InterpretOpsError(
+                    f"{where} the key {key!r} stands twice in one mapping",
+                    fix="remove or rename one of them",
+                )
+            inner = (*path, key)
+            places[inner] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            mapping[key] = _plain(value_node, inner, places, loader, source)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        items = []
+        for i, item in enumerate(node.value):
+            places[(*path, i)] = (item.start_mark.line + 1, item.start_mark.column + 1)
+            items.append(_plain(item, (*path, i), places, loader, source))
+        return items
+    value = loader.construct_object(node)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InterpretOpsError(
+            f"{_mark(source, node.start_mark)} {_dotted(path)}: {value} is not a finite number",
+            fix="write a finite number",
+        )
+    return value
+
+
+def _mark(source: str, mark: yaml.Mark) -> str:
+    return f"{source}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _explain(error: ValidationError, model: type[BaseModel], located: Located) -> InterpretOpsError:
+    """The first complaint, at its place, with what to write instead; the number of further ones."""
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    path = _in_data(first["loc"], located.data)
+    fix = _fix(first, path, model, located)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "this key is unknown"
+    if first["type"] == "missing":
+        message = "this key is missing"
+    return InterpretOpsError(f"{located.at(path)} {_dotted(path)}: {message}{more}", fix=fix)
+
+
+def _in_data(loc: tuple[int | str, ...], data: Any) -> KeyPath:
+    """The part of pydantic's location that is in the data: tags of unions are not."""
+    path: KeyPath = ()
+    for i, step in enumerate(loc):
+        if (isinstance(data, dict) and isinstance(step, str) and step in data) or (
+            isinstance(data, list) and isinstance(step, int) and step < len(data)
+        ):
+            path, data = (*path, step), data[step]
+        elif i == len(loc) - 1 and isinstance(data, dict):
+            path = (*path, step)  # a missing key: its place is its parent's
+    return path
+
+
+def _dotted(path: KeyPath) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text or "the document"
+
+
+def _fix(first: Any, path: KeyPath, model: type[BaseModel], located: Located) -> str:
+    kind, context = first["type"], first.get("ctx", {})
+    name = path[-1] if path else ""
+    if kind == "extra_forbidden":
+        siblings = _known_keys(model)
+        close = difflib.get_close_matches(str(name), siblings, n=1, cutoff=0.6)
+        return f"did you mean {close[0]!r}?" if close else f"remove {name!r}"
+    if kind == "missing":
+        return f"add `{name}:` under {_dotted(path[:-1])}"
+    if kind == "union_tag_invalid":
+        tags = str(context.get("expected_tags", "")).replace("'", "")
+        given = str(context.get("tag", ""))
+        close = difflib.get_close_matches(given, tags.split(", "), n=1, cutoff=0.5)
+        return f"did you mean {close[0]!r}?" if close else f"use one of {tags}"
+    if kind == "union_tag_not_found":
+        return f"add `type:` with what it does under {_dotted(path)}"
+    if kind in ("literal_error", "enum"):
+        close = difflib.get_close_matches(
+            str(first.get("input")),
+            str(context.get("expected", "")).replace("'", "").split(" "),
+            n=1,
+        )
+        wanted = context.get("expected", "")
+        return f"did you mean {close[0]!r}?" if close else f"use {wanted}"
+    limits = {
+        "greater_than_equal": "ge",
+        "less_than_equal": "le",
+        "greater_than": "gt",
+        "less_than": "lt",
+    }
+    if kind in limits:
+        return f"write a number {first['msg'].removeprefix('Input should be ')}"
+    if kind.endswith(("_type", "_parsing")):
+        shown = first["msg"].removeprefix("Input should be ")
+        return f"write {shown}, not {_short(first.get('input'))}"
+    if kind == "too_short":
+        return f"list at least one item under {_dotted(path)}"
+    suggestion = context.get("error")
+    fix = getattr(suggestion, "fix", None)
+    return str(fix) if fix else f"correct {_dotted(path)} at {located.at(path)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _known_keys(model: type[BaseModel]) -> list[str]:
+    """Names of all fields of a model and of the models inside it."""
+    known: set[str] = set()
+    seen: set[type[BaseModel]] = set()
+
+    def visit(annotation: Any) -> None:
+        origin = get_origin(annotation)
+        if origin in (Annotated, Union, types.UnionType, list, tuple, dict):
+            for argument in get_args(annotation):
+                visit(argument)
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            if annotation in seen:
+                return
+            seen.add(annotation)
+            for name, field in annotation.model_fields.items():
+                known.add(field.alias or name)
+                visit(field.annotation)
+
+    visit(model)
+    return sorted(known)
+
+
+class Wrong(ValueError):
+    """A value that a validator refuses, with the fix that `validate_yaml` is to show."""
+
+    def __init__(self, problem: str, *, fix: str) -> None:
+        super().__init__(problem)
+        self.fix = fix
