@@ -159,6 +159,7 @@ def test_where_filters_by_every_criterion_given(read) -> None:
     assert got.where(split="test").texts == ["testa", "testb"]
     assert got.where(split="test", category="b").texts == ["testb"]
     assert len(got.where()) == 4
+    assert len({got.sha256, got.where(split="test").sha256, got.where(split="train").sha256}) == 3
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_persons_are_found_by_the_spacy_model_that_is_named(tmp_path) -> None:
     language.to_disk(tmp_path / "model")
     redactor = Redactor(person_model=str(tmp_path / "model"))
     assert PersonalInformation.PERSON in redactor.kinds
-    assert redactor.scrub("Jane Citizen, jane@x.org") == (
-        "[PERSON], [EMAIL]",
+    assert redactor.scrub("Jane Citizen's mail is jane@x.org") == (
+        "[PERSON]'s mail is [EMAIL]",
         {"EMAIL": 1, "PERSON": 1},
     )

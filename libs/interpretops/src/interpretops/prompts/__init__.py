@@ -1,5 +1,6 @@
 """Prompts: what is asked of a model, loaded, hashed and scrubbed of personal information."""
 
+from interpretops.prompts.contrast import balanced, contrast_set, twins, wrapped
 from interpretops.prompts.finding import Finding, PersonalInformation
 from interpretops.prompts.loading import load_prompts, packaged
 from interpretops.prompts.prompt import Prompt, PromptSet, Split
@@ -12,6 +13,10 @@ __all__ = [
     "PromptSet",
     "Redactor",
     "Split",
+    "balanced",
+    "contrast_set",
     "load_prompts",
     "packaged",
+    "twins",
+    "wrapped",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -107,7 +106,7 @@ class PromptSet(BaseModel):
             source=source,
         )
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """The SHA-256 of the prompts' content in order; the source does not enter."""
         return hashlib.sha256(

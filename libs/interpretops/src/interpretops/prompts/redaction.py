@@ -13,6 +13,7 @@ What is found, and how:
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from functools import cached_property
 from importlib.util import find_spec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _SPACY_MODELS = ("en_core_web_lg", "en_core_web_md", "en_core_web_trf", "en_core_web_sm")
+_POSSESSIVE = re.compile(r"['’]s?$")
 
 
 class Redactor:
@@ -101,7 +103,9 @@ class Redactor:
             # a tag of an earlier pass must not be taken for a name
             tagged = entity.text.strip("[]") in PersonalInformation.__members__
             if entity.label_ in ("PERSON", "PER") and not tagged:
-                yield Finding(entity.start_char, entity.end_char, PersonalInformation.PERSON)
+                name = _POSSESSIVE.sub("", entity.text)
+                end = entity.start_char + len(name)
+                yield Finding(entity.start_char, end, PersonalInformation.PERSON)
 
     @cached_property
     def _recogniser(self) -> Any:
