@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from interpretops.prompts import PersonalInformation, Redactor
+from interpretops.prompts import PersonalInformation, Prompt, PromptSet, Redactor
 from interpretops.prompts.check_digits import (
     is_abn,
     is_acn,
@@ -157,3 +157,6 @@ def test_persons_are_found_by_the_spacy_model_that_is_named(tmp_path) -> None:
         "[PERSON]'s mail is [EMAIL]",
         {"EMAIL": 1, "PERSON": 1},
     )
+    labelled = Prompt(id="p", text="Jane Citizen", topic="Jane Citizen")
+    (clean,) = PromptSet(prompts=(labelled,), source="s").redact(redactor)
+    assert (clean.text, clean.topic) == ("[PERSON]", "Jane Citizen")
