@@ -1,0 +1,1 @@
+"""Evaluation: suites, judges with known error, statistics with intervals, and the Risk Card."""
