@@ -1,0 +1,1 @@
+"""Prompts and suites written for this project, read as package resources."""
