@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from interpretops.models import HookedModel
     from interpretops.sae.token_stream import TokenStream
+    from interpretops.tracing import Activations, Trace
 
 
 class ActivationSource(Protocol):
@@ -51,13 +52,48 @@ class TensorActivations(ActivationSource):
     Args:
         tensors: `[n, width]` per site, the same `n` for all.
         seed: Decides the order of each epoch.
+        only: Row numbers to use; all by default.
     """
 
-    def __init__(self, tensors: Mapping[Address, Tensor], seed: int = 0) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[Address, Tensor | Activations],
+        seed: int = 0,
+        *,
+        only: Tensor | None = None,
+    ) -> None:
         self._tensors = dict(tensors)
         self._seed = seed
         self.widths = {address: int(t.shape[1]) for address, t in self._tensors.items()}
-        self.n_rows = min(int(t.shape[0]) for t in self._tensors.values())
+        n = min(int(t.shape[0]) for t in self._tensors.values())
+        self._only = torch.arange(n) if only is None else only
+        self.n_rows = int(self._only.shape[0])
+
+    @classmethod
+    def from_trace(
+        cls,
+        trace: Trace,
+        sites: Sequence[Address],
+        *,
+        prompts: Tensor,
+        skip_positions: int,
+        seed: int,
+    ) -> TensorActivations:
+        """The rows of some of a trace's prompts, read from its shards as they are needed.
+
+        Args:
+            trace: The trace.
+            sites: Which of its sites.
+            prompts: Which of its prompts.
+            skip_positions: Positions left out at the beginning of each prompt.
+            seed: Decides the order of each epoch.
+        """
+        used = torch.isin(trace.prompt_index, prompts) & (trace.position_index >= skip_positions)
+        return cls(
+            {address: trace.activations(address) for address in sites},
+            seed,
+            only=used.nonzero().flatten(),
+        )
 
     @override
     def rows(self, start: int, stop: int) -> dict[Address, Tensor]:
@@ -68,7 +104,7 @@ class TensorActivations(ActivationSource):
             ]
         )
         # Ascending access is what memory-mapped shards serve fast.
-        picked = picked.sort().values
+        picked = self._only[picked].sort().values
         return {address: t[picked].float() for address, t in self._tensors.items()}
 
 

@@ -106,6 +106,8 @@ class DictionarySpec(TrainingRule):
         tokens: Activations to train on, per site. More than the source holds means several epochs,
             each in its own order.
         batch: Activations per step.
+        answer_tokens: Where the source is a set of prompts, tokens of the model's own greedy answer
+            that follow each prompt (0: prompts alone).
         context_length: Longest sequence fed to the model, in tokens.
         buffer_tokens: Activations held in memory and mixed at a time, per site.
         forward_tokens: Tokens per forward of the model.
@@ -129,6 +131,7 @@ class DictionarySpec(TrainingRule):
     expansion: int = Field(default=8, ge=1)
     tokens: int = Field(default=1_000_000, ge=1)
     batch: int = Field(default=2048, ge=1)
+    answer_tokens: int = Field(default=0, ge=0)
     context_length: int = Field(default=128, ge=2)
     buffer_tokens: int = Field(default=65_536, ge=1)
     forward_tokens: int = Field(default=4096, ge=1)
@@ -136,7 +139,7 @@ class DictionarySpec(TrainingRule):
     normalize_input: bool = True
     b_dec_init: Literal["geometric_median", "mean", "zeros"] = "geometric_median"
     heldout: float = Field(default=0.05, gt=0, lt=1)
-    evaluation_tokens: int = Field(default=8192, ge=1)
+    evaluation_tokens: int = Field(default=4096, ge=1)
     card_tokens: int = Field(default=65_536, ge=0)
     contexts_per_card: int = Field(default=6, ge=1)
     context_window: int = Field(default=12, ge=1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from interpretops.models import HookedModel
     from interpretops.prompts import PromptSet
+    from interpretops.tracing import Trace
 
     Scrub = Callable[[str], tuple[str, Mapping[str, int]]]
 
@@ -81,6 +82,13 @@ class TokenStream:
             ]
         stream = cls.of((row[:context_length] for row in rows), source=prompts.source)
         return replace(stream, redactions=dict(prompts.redactions))
+
+    @classmethod
+    def from_trace(cls, trace: Trace) -> TokenStream:
+        """The token sequences of a trace, one per prompt."""
+        rows = (trace.tokens(prompt).tolist() for prompt in range(len(trace.prompts)))
+        stream = cls.of(rows, source=f"trace {trace.id}")
+        return replace(stream, redactions=dict(trace.manifest.redactions))
 
     @classmethod
     def from_texts(
@@ -167,8 +175,8 @@ class TokenStream:
         rows = [self.row(int(i)) for i in indices]
         return replace(TokenStream.of(rows, source=self.source), redactions=self.redactions)
 
-    def split(self, heldout: float, seed: int) -> tuple[TokenStream, TokenStream]:
-        """Sequences to train on and sequences kept back, each in their original order.
+    def split(self, heldout: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Indices of sequences to train on and of sequences kept back, each ascending.
 
         Args:
             heldout: Share of the sequences to keep back, at least one.
@@ -184,7 +192,4 @@ class TokenStream:
             )
         kept_back = min(len(self) - 1, max(1, round(heldout * len(self))))
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return (
-            self.select(order[kept_back:].sort().values),
-            self.select(order[:kept_back].sort().values),
-        )
+        return order[kept_back:].sort().values, order[:kept_back].sort().values

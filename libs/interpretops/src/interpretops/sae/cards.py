@@ -1,0 +1,349 @@
+"""Feature cards: where a feature is active, and which tokens it promotes and suppresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from interpretops.models import Batch, run_batched
+from interpretops.progress import SILENT, Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from interp_engine import Address
+
+    from interpretops.models import HookedModel
+    from interpretops.sae.module import SAE
+    from interpretops.sae.sparse_code import SparseCode
+    from interpretops.sae.token_stream import TokenStream
+
+STAGE = "describing features"
+_UNEMBED_BLOCK = 256
+
+
+class Context(BaseModel):
+    """A stretch of text around a feature's peak.
+
+    Attributes:
+        tokens: The tokens as text.
+        activations: The feature's activation on each.
+        peak: Index of the largest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+    peak: int
+
+
+class TokenEffect(BaseModel):
+    """A token and how much the feature's direction moves its logit (see `token_effects`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: str
+    logit: float
+
+
+class FeatureCard(BaseModel):
+    """What is known of one feature.
+
+    Attributes:
+        index: The feature.
+        density: Share of tokens on which it is active.
+        max_activation: Its largest activation seen.
+        contexts: Where it was most active, one stretch per sequence, strongest first.
+        promoted: Tokens its direction makes likelier, strongest first.
+        suppressed: Tokens it makes less likely, strongest first.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    index: int
+    density: float
+    max_activation: float
+    contexts: tuple[Context, ...]
+    promoted: tuple[TokenEffect, ...]
+    suppressed: tuple[TokenEffect, ...]
+
+
+@dataclass
+class _Peaks:
+    """The strongest activation of each feature in each of its best sequences.
+
+    Attributes:
+        value: `[d_sae, kept]`, strongest first, 0 where there are fewer.
+        sequence: `[d_sae, kept]` which sequence.
+        position: `[d_sae, kept]` which token of it.
+        window: `[d_sae, kept, 2 * reach + 1]` the feature's activations around the peak.
+        count: `[d_sae]` tokens on which each feature was active.
+    """
+
+    value: Tensor
+    sequence: Tensor
+    position: Tensor
+    window: Tensor
+    count: Tensor
+
+    @classmethod
+    def none(cls, d_sae: int, kept: int, reach: int) -> _Peaks:
+        return cls(
+            torch.zeros(d_sae, kept),
+            torch.zeros(d_sae, kept, dtype=torch.int64),
+            torch.zeros(d_sae, kept, dtype=torch.int64),
+            torch.zeros(d_sae, kept, 2 * reach + 1),
+            torch.zeros(d_sae, dtype=torch.int64),
+        )
+
+    def add(self, code: SparseCode, sequence: Tensor, position: Tensor) -> None:
+        """Take in the code of some whole sequences.
+
+        Args:
+            code: Activations of `n` tokens.
+            sequence: `[n]` which sequence each token belongs to.
+            position: `[n]` where in it; a sequence's tokens are consecutive.
+        """
+        positive = code.values > 0
+        token = code.pattern.tokens[positive].cpu()
+        feature = code.pattern.features[positive].cpu()
+        value = code.values[positive].float().cpu()
+        self.count.index_add_(0, feature, torch.ones_like(feature))
+        if not token.numel():
+            return
+        n_tokens, kept = code.pattern.n_tokens, self.value.shape[1]
+        # The strongest entry of each (feature, sequence): sort by strength, then by pair, stably.
+        pair = feature * (int(sequence.max()) + 1) + sequence[token]
+        order = value.argsort(stable=True)
+        order = order[pair[order].argsort(stable=True)]
+        last = torch.ones(order.shape[0], dtype=torch.bool)
+        last[:-1] = pair[order][1:] != pair[order][:-1]
+        best = order[last]
+        # Of those, the strongest `kept` of each feature.
+        best = best[value[best].argsort(descending=True, stable=True)]
+        best = best[feature[best].argsort(stable=True)]
+        begins = torch.searchsorted(feature[best], feature[best])
+        rank = torch.arange(best.shape[0]) - begins
+        best, rank = best[rank < kept], rank[rank < kept]
+        found = _Peaks.none(self.value.shape[0], kept, self.window.shape[2] // 2)
+        where = (feature[best], rank)
+        found.value[where] = value[best]
+        found.sequence[where] = sequence[token[best]]
+        found.position[where] = position[token[best]]
+        found.window[where] = _around(
+            feature * n_tokens + token, value, feature[best], token[best], sequence, found.window
+        )
+        self._merge(found)
+
+    def _merge(self, other: _Peaks) -> None:
+        value = torch.cat([self.value, other.value], 1)
+        order = value.argsort(dim=1, descending=True, stable=True)[:, : self.value.shape[1]]
+        self.value = value.gather(1, order)
+        for name in ("sequence", "position"):
+            both = torch.cat([getattr(self, name), getattr(other, name)], 1)
+            setattr(self, name, both.gather(1, order))
+        windows = torch.cat([self.window, other.window], 1)
+        self.window = windows.gather(1, order.unsqueeze(-1).expand(-1, -1, windows.shape[2]))
+
+
+def _around(
+    keys: Tensor, values: Tensor, feature: Tensor, token: Tensor, sequence: Tensor, like: Tensor
+) -> Tensor:
+    """A feature's activations on the tokens around each peak, 0 outside the peak's sequence.
+
+    Args:
+        keys: `[nnz]` `feature * n_tokens + token` of every active entry.
+        values: `[nnz]` their activations.
+        feature: `[peaks]`.
+        token: `[peaks]`.
+        sequence: `[n_tokens]` which sequence each token belongs to.
+        like: Tensor whose last dimension is the window's width.
+
+    Returns:
+        `[peaks, width]`.
+    """
+    n_tokens, reach = sequence.shape[0], like.shape[-1] // 2
+    sorted_keys, order = keys.sort()
+    at = token.unsqueeze(1) + torch.arange(-reach, reach + 1)
+    inside = (at >= 0) & (at < n_tokens)
+    at = at.clamp(0, n_tokens - 1)
+    inside &= sequence[at] == sequence[token].unsqueeze(1)
+    wanted = feature.unsqueeze(1) * n_tokens + at
+    place = torch.searchsorted(sorted_keys, wanted).clamp(max=keys.shape[0] - 1)
+    hit = inside & (sorted_keys[place] == wanted)
+    return values[order][place] * hit
+
+
+@torch.no_grad()
+def describe_features(
+    model: HookedModel,
+    saes: Mapping[Address, SAE],
+    stream: TokenStream,
+    *,
+    max_tokens: int = 65_536,
+    skip_positions: int = 1,
+    contexts: int = 6,
+    reach: int = 12,
+    tokens_per_card: int = 10,
+    forward_tokens: int = 4096,
+    monitor: Monitor = SILENT,
+) -> dict[Address, list[FeatureCard]]:
+    """Make a card for each feature that was active on the text.
+
+    Memory holds `contexts` peaks and their windows per feature, however long the text is.
+
+    Args:
+        model: The model.
+        saes: A dictionary per site.
+        stream: The text to search.
+        max_tokens: Tokens searched, from the beginning.
+        skip_positions: Positions left out at the beginning of each sequence.
+        contexts: Contexts kept per feature, at most one from each sequence.
+        reach: Tokens shown on each side of a peak.
+        tokens_per_card: Promoted and suppressed tokens per feature.
+        forward_tokens: Tokens per forward; halved when memory runs out.
+        monitor: Told after each forward.
+
+    Returns:
+        Cards by site, in the order of features; features never active have none.
+    """
+    sites = list(saes)
+    peaks = {a: _Peaks.none(sae.d_sae, contexts, reach) for a, sae in saes.items()}
+    ends = stream.starts[1:]
+    n_sequences = int(torch.searchsorted(ends, min(max_tokens, int(ends[-1])))) + 1
+    seen = 0
+
+    def take_in(chunk: Sequence[int]) -> list[int]:
+        rows = [stream.row(i) for i in chunk]
+        batch = Batch.from_ids(rows, pad_id=model.pad_id, padding_side="right", device=model.device)
+        used = (batch.attention_mask == 1) & (batch.position_ids >= skip_positions)
+        found = model.capture(batch, sites)
+        sequence = torch.tensor(list(chunk)).unsqueeze(1).expand(used.shape)[used.cpu()]
+        position = batch.position_ids[used].cpu()
+        for address in sites:
+            code = saes[address].encode_sparse(found[address][used])
+            peaks[address].add(code, sequence, position)
+        return used.sum(1).tolist()
+
+    longest = int(stream.lengths[:n_sequences].max())
+    at_a_time = max(1, forward_tokens // longest)
+    for start in range(0, n_sequences, at_a_time):
+        chunk = range(start, min(n_sequences, start + at_a_time))
+        seen += sum(run_batched(chunk, take_in, at_a_time))
+        monitor.update(STAGE, chunk[-1] + 1, n_sequences)
+    return {
+        address: _cards(model, saes[address], peaks[address], stream, seen, tokens_per_card)
+        for address in sites
+    }
+
+
+def _cards(
+    model: HookedModel,
+    sae: SAE,
+    peaks: _Peaks,
+    stream: TokenStream,
+    n_tokens: int,
+    tokens_per_card: int,
+) -> list[FeatureCard]:
+    active = peaks.count.nonzero().flatten()
+    effects = token_effects(model, sae, active, tokens_per_card)
+    reach = peaks.window.shape[2] // 2
+    as_text = _TokenTexts(model)
+    cards = []
+    for place, feature in enumerate(active.tolist()):
+        shown = []
+        for rank in range(int((peaks.value[feature] > 0).sum())):
+            row = stream.row(int(peaks.sequence[feature, rank]))
+            position = int(peaks.position[feature, rank])
+            first, last = max(0, position - reach), min(len(row), position + reach + 1)
+            window = peaks.window[feature, rank, first - position + reach : last - position + reach]
+            shown.append(
+                Context(
+                    tokens=tuple(as_text(row[first:last])),
+                    activations=tuple(round(v, 4) for v in window.tolist()),
+                    peak=position - first,
+                )
+            )
+        promoted, suppressed = effects[place] if effects else ((), ())
+        cards.append(
+            FeatureCard(
+                index=feature,
+                density=float(peaks.count[feature]) / max(1, n_tokens),
+                max_activation=round(float(peaks.value[feature, 0]), 4),
+                contexts=tuple(shown),
+                promoted=promoted,
+                suppressed=suppressed,
+            )
+        )
+    return cards
+
+
+Effects = tuple[tuple[TokenEffect, ...], tuple[TokenEffect, ...]]
+
+
+@torch.no_grad()
+def token_effects(model: HookedModel, sae: SAE, features: Tensor, how_many: int) -> list[Effects]:
+    """The tokens each feature's decoder row promotes and suppresses, read off the unembedding.
+
+    The row goes through the final norm's own weights and the unembedding, less what a zero vector
+    gives: the direct effect on logits of a residual stream that is this direction alone. Layers in
+    between are left out, so the reading is apt for late layers and a hint for early ones.
+
+    Args:
+        model: The model.
+        sae: The dictionary.
+        features: `[n]` which features.
+        how_many: Tokens of each sign.
+
+    Returns:
+        Promoted and suppressed tokens per feature; empty where the site does not write to the
+        residual stream (its width differs from the model's).
+    """
+    if sae.d_in != model.d_model:
+        return []
+    norm, unembed = model.arch.final_norm, model.arch.lm_head
+    zero = sae.W_dec.new_zeros(1, model.d_model).to(model.device, model.dtype)
+    nothing = unembed(norm(zero))
+    as_text = _TokenTexts(model)
+    found: list[Effects] = []
+    for start in range(0, features.shape[0], _UNEMBED_BLOCK):
+        rows = sae.W_dec[features[start : start + _UNEMBED_BLOCK].to(sae.W_dec.device)]
+        logits = (unembed(norm(rows.to(model.device, model.dtype))) - nothing).float()
+        up, down = logits.topk(how_many, dim=-1), logits.topk(how_many, dim=-1, largest=False)
+        found.extend(
+            (
+                _effects(as_text, up.indices[i].tolist(), up.values[i].tolist()),
+                _effects(as_text, down.indices[i].tolist(), down.values[i].tolist()),
+            )
+            for i in range(rows.shape[0])
+        )
+    return found
+
+
+def _effects(
+    as_text: _TokenTexts, tokens: list[int], logits: list[float]
+) -> tuple[TokenEffect, ...]:
+    texts = as_text(tokens)
+    return tuple(
+        TokenEffect(token=text, logit=round(logit, 3))
+        for text, logit in zip(texts, logits, strict=True)
+    )
+
+
+class _TokenTexts:
+    """Each token by itself as text, special tokens included; every token is decoded once."""
+
+    def __init__(self, model: HookedModel) -> None:
+        self._tokenizer = model.tokenizer
+        self._known: dict[int, str] = {}
+
+    def __call__(self, tokens: Sequence[int]) -> list[str]:
+        for token in tokens:
+            if token not in self._known:
+                self._known[token] = self._tokenizer.decode([token])
+        return [self._known[token] for token in tokens]
