@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from interpretops.prompts import PersonalInformation, Redactor
+from interpretops.prompts import PersonalInformation, Prompt, PromptSet, Redactor
 from interpretops.prompts.check_digits import (
     is_abn,
     is_acn,
@@ -45,6 +45,8 @@ def redactor() -> Redactor:
         ("ring 0491 570 156 today", "ring [PHONE] today"),
         ("+61 491 570 156", "[PHONE]"),
         ("(02) 5550 1234", "[PHONE]"),
+        ("0491570156", "[PHONE]"),
+        ("her mobile is 491570156", "her mobile is [PHONE]"),
         ("call 1300 975 707", "call [PHONE]"),
         ("+44 20 7946 0958 or (212) 555-0147", "[PHONE] or [PHONE]"),
         ("Fax: 668 57023", "Fax: [PHONE]"),
@@ -70,6 +72,7 @@ def test_finds(redactor: Redactor, text: str, scrubbed: str) -> None:
         "TFN 824 753 557 is not valid",  # wrong check digit
         "ABN 52 824 753 556, 51 824 753 5564",
         "Medicare 2123 25870 1",
+        "Medicare 2123258701, and INT_MAX is 2147483647",
         "4111 1111 1111 1112",
         "std::vector<int> a::b 12:34:56",
         "sha 4a5c9f0d1e2b3a4c5d6e7f8091a2b3c4 and id x876543210",
@@ -157,3 +160,6 @@ def test_persons_are_found_by_the_spacy_model_that_is_named(tmp_path) -> None:
         "[PERSON]'s mail is [EMAIL]",
         {"EMAIL": 1, "PERSON": 1},
     )
+    labelled = Prompt(id="p", text="Jane Citizen", topic="Jane Citizen")
+    (clean,) = PromptSet(prompts=(labelled,), source="s").redact(redactor)
+    assert (clean.text, clean.topic) == ("[PERSON]", "Jane Citizen")

@@ -23,6 +23,7 @@ from . import interrupted
 
 TEXTS = ["Hello", "A longer prompt, by far", "mid size one", "x", "caf\u00e9 \u2713 \U0001f600"]
 SITES = ("resid_post.0", "z.1", "resid_mid.2")
+EVERYWHERE = ("resid_post.0", "z.1", "mlp_out.2")  # parallel-residual models have no resid_mid
 
 
 class Recorder:
@@ -42,6 +43,19 @@ def test_values_are_those_of_a_capture_of_each_prompt_alone(tiny, store) -> None
         for address, expected in alone.items():
             stored = got.activations(address)[rows.start : rows.stop]
             torch.testing.assert_close(stored, expected[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2", "mistral", "gemma3_text", "olmo2"])
+def test_padding_and_batching_change_no_value_on_any_architecture(
+    make_tiny, store, architecture
+) -> None:
+    model = make_tiny(architecture)
+    got = trace(model, PromptSet.of(TEXTS), TraceSpec(sites=EVERYWHERE), store=store)
+    for i, text in enumerate(TEXTS):
+        rows = got.rows(i)
+        for address, expected in model.capture(model.encode([text]), EVERYWHERE).items():
+            stored = got.activations(address)[rows.start : rows.stop]
+            torch.testing.assert_close(stored, expected[0], atol=1e-4, rtol=1e-4)
 
 
 def test_last_position_is_where_the_answer_begins(tiny, store) -> None:
@@ -225,6 +239,32 @@ def test_out_of_memory_halves_the_batch_at_its_padding(
         torch.testing.assert_close(
             got.activations(name)[:], uninterrupted.activations(name)[:], atol=1e-5, rtol=1e-5
         )
+
+
+def test_halved_and_interrupted_it_still_resumes_to_the_same_bytes(tmp_path, monkeypatch) -> None:
+    """Every batch starts at its planned size again, so the same lack of memory halves it alike."""
+    model, prompts = interrupted.model(), interrupted.prompts()
+    genuine = model.hf.forward
+
+    def forward(*args, **kwargs):
+        if len(kwargs["input_ids"]) > 1:
+            raise MemoryError
+        return genuine(*args, **kwargs)
+
+    class Stop(Recorder):
+        def update(self, stage, done, total, **figures) -> None:
+            if done > total // 2:
+                raise Cancelled(stage)
+
+    monkeypatch.setattr(model.hf, "forward", forward)
+    whole = trace(
+        model, prompts, interrupted.SPEC, store=store_module.ArtifactStore(tmp_path / "a")
+    )
+    folder = store_module.ArtifactStore(tmp_path / "b")
+    with pytest.raises(Cancelled):
+        trace(model, prompts, interrupted.SPEC, store=folder, monitor=Stop())
+    resumed = trace(model, prompts, interrupted.SPEC, store=folder)
+    assert resumed.manifest.sha256 == whole.manifest.sha256
 
 
 def test_a_prompt_that_never_fits_is_an_error(tiny, store, monkeypatch) -> None:

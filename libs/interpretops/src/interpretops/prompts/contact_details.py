@@ -87,9 +87,12 @@ def phones(text: str, regions: Sequence[str]) -> Iterator[Finding]:
         leniency = Leniency.VALID if place == 0 else Leniency.STRICT_GROUPING
         # max_tries counts candidates; unlimited, since each costs bounded time
         for match in PhoneNumberMatcher(text, region, leniency, max_tries=len(text) + 1):
-            # six-digit "13" numbers are a business's, and look like any number in a sum
-            digits = sum(character.isdigit() for character in match.raw_string)
-            if digits >= 8 and not _is_decimal(text, match.start, match.end):
+            # Six-digit "13" numbers are a business's and look like any number in a sum; so does
+            # an unbroken number that begins with neither 0 nor +, such as 2147483647.
+            raw = match.raw_string
+            long_enough = sum(character.isdigit() for character in raw) >= 8
+            plain = raw.isdigit() and not raw.startswith("0")
+            if long_enough and not plain and not _is_decimal(text, match.start, match.end):
                 yield Finding(match.start, match.end, PersonalInformation.PHONE)
     for pattern in _PHONE_PATTERNS:
         for labelled in pattern.finditer(text):

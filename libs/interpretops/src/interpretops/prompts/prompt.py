@@ -52,26 +52,29 @@ class Prompt(BaseModel):
         """
         counts: Counter[str] = Counter()
 
-        def scrub(text: str | None) -> str | None:
-            if text is None:
-                return None
-            clean, found = redactor.scrub(text)
+        def scrub(text: str, *, persons: bool = True) -> str:
+            clean, found = redactor.scrub(text, persons=persons)
             counts.update(found)
             return clean
 
-        text = scrub(self.text) or self.text
+        def label(text: str | None) -> str | None:
+            return None if text is None else scrub(text, persons=False)
+
+        text = scrub(self.text)
         changed = {
             "text": text,
-            "twin": scrub(self.twin),
-            "target": scrub(self.target),
-            "topic": scrub(self.topic),
-            "answers": tuple(scrub(answer) or answer for answer in self.answers),
+            "twin": None if self.twin is None else scrub(self.twin),
+            "target": None if self.target is None else scrub(self.target),
+            "answers": tuple(scrub(answer) for answer in self.answers),
+            "category": label(self.category),
+            "topic": label(self.topic),
+            "wrapper": label(self.wrapper),
         }
         # An id made from the text's hash would let the original be guessed and confirmed.
         if self.id.startswith(prompt_id(self.text)):
             suffix = self.id.removeprefix(prompt_id(self.text))
             changed["id"] = prompt_id(text) + suffix
-        elif redactor.find(self.id):
+        elif redactor.find(self.id, persons=False):
             changed["id"] = prompt_id(text)
         return self.model_copy(update=changed), counts
 

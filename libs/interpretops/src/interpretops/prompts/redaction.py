@@ -58,8 +58,13 @@ class Redactor:
             if kind is not PersonalInformation.PERSON or self.person_model is not None
         )
 
-    def scrub(self, text: str) -> tuple[str, dict[str, int]]:
+    def scrub(self, text: str, *, persons: bool = True) -> tuple[str, dict[str, int]]:
         """Replace what `find` finds by tags such as `[EMAIL]`.
+
+        Args:
+            text: What to scrub.
+            persons: Whether to look for named persons too, if a model is there. Labels are
+                scrubbed without: a topic such as "hamlet" names no one, and must stay itself.
 
         Returns:
             The scrubbed text, and how many pieces of each kind were replaced.
@@ -67,27 +72,21 @@ class Redactor:
         pieces: list[str] = []
         counts: Counter[str] = Counter()
         position = 0
-        for finding in self.find(text):
+        for finding in self.find(text, persons=persons):
             pieces += [text[position : finding.start], f"[{finding.kind}]"]
             counts[finding.kind.value] += 1
             position = finding.end
         return "".join([*pieces, text[position:]]), dict(sorted(counts.items()))
 
-    def find(self, text: str) -> list[Finding]:
+    def find(self, text: str, *, persons: bool = True) -> list[Finding]:
         """Personal information in `text`: in order, not overlapping.
 
         Where two kinds claim the same characters the surer one has them: e-mail, IP, numbers with
         check digits, then phone, address, person.
         """
         taken: list[Finding] = []
-        for search in (
-            emails,
-            ip_addresses,
-            check_digit_numbers,
-            self._phones,
-            addresses,
-            self._persons,
-        ):
+        searches = [emails, ip_addresses, check_digit_numbers, self._phones, addresses]
+        for search in [*searches, self._persons] if persons else searches:
             free = _without_overlap(sorted(search(text), key=lambda f: (f.start, -f.end)), taken)
             taken = sorted([*taken, *free], key=lambda f: f.start)
         return taken

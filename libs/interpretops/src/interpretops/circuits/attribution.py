@@ -1,0 +1,193 @@
+"""Edge attribution patching with integrated gradients, per pair.
+
+Hanna, Pezzelle and Belinkov 2024, "Have Faith in Faithfulness" (arXiv:2403.17806); reference code:
+github.com/hannamw/EAP-IG. A unit's score is the change of its output between the two runs, times the
+metric's gradient by that output, averaged along the straight line between the two runs' embeddings.
+Heads are scored in their own `head_dim` coordinates (`z`), which needs no `[heads, d_model]` outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from interp_engine import Address
+
+from interpretops.circuits.graph import Unit
+from interpretops.progress import SILENT, Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from interpretops.circuits.patching import Patcher
+
+Scores = dict[Unit, torch.Tensor]
+"""By unit, one score per pair, `[pairs]`, in units of the metric."""
+
+
+class Gradients:
+    """Gradients of the metric by every component's output, averaged along the path.
+
+    Attributes:
+        z: By layer, `[pairs, seq, n_heads, head_dim]`.
+        mlp: By layer, `[pairs, seq, d_model]`.
+        resid: By layer with a dictionary, `[pairs, seq, d_model]` at `resid_post`.
+    """
+
+    def __init__(self, patcher: Patcher, steps: int, monitor: Monitor = SILENT) -> None:
+        model, runs = patcher.model, patcher.runs
+        layers = range(model.n_layers)
+        with torch.no_grad():
+            embed = model.arch.embed
+            clean, corrupt = embed(runs.clean.input_ids), embed(runs.corrupt.input_ids)
+        totals: dict[Address, torch.Tensor] = {}
+        for step in range(steps):
+            at = corrupt + (step + 0.5) / steps * (clean - corrupt)
+            taken: dict[Address, torch.Tensor] = {}
+            with torch.enable_grad(), model.hooks() as hooks:
+                hooks.write(Address("embeddings"), lambda x, at=at: at.detach().requires_grad_())
+                for address in self._sites(patcher):
+                    hooks.read(address, lambda x, a=address, taken=taken: taken.__setitem__(a, x))
+                metric = runs.forward(runs.clean).sum()
+            found = torch.autograd.grad(metric, list(taken.values()))
+            for address, gradient in zip(taken, found, strict=True):
+                share = gradient / steps
+                totals[address] = totals[address] + share if address in totals else share
+            monitor.update("attributing", step + 1, steps)
+        heads = (model.n_heads, -1)
+        self.z = [totals[Address("z", i)].unflatten(-1, heads) for i in layers]
+        self.mlp = [totals[Address("mlp_out_post", i)] for i in layers]
+        self.resid = {i: totals[Address("resid_post", i)] for i in patcher.saes}
+
+    @staticmethod
+    def _sites(patcher: Patcher) -> list[Address]:
+        layers = range(patcher.model.n_layers)
+        return [
+            *(Address("z", i) for i in layers),
+            *(Address("mlp_out_post", i) for i in layers),
+            *(Address("resid_post", i) for i in patcher.saes),
+        ]
+
+
+def component_scores(patcher: Patcher, gradients: Gradients) -> Scores:
+    """Scores of every head and MLP."""
+    scores: Scores = {}
+    real = patcher.runs.real[..., None]
+    for layer in range(patcher.model.n_layers):
+        change = (patcher.clean.z[layer] - patcher.corrupt.z[layer]) * real[..., None]
+        by_head = (change * gradients.z[layer]).sum((1, 3))
+        for head in range(by_head.shape[1]):
+            scores[Unit(kind="head", layer=layer, index=head)] = by_head[:, head]
+        change = (patcher.clean.mlp[layer] - patcher.corrupt.mlp[layer]) * real
+        scores[Unit(kind="mlp", layer=layer)] = (change * gradients.mlp[layer]).sum((1, 2))
+    return scores
+
+
+def feature_scores(patcher: Patcher, gradients: Gradients) -> Scores:
+    """Scores of the features of each dictionary, those that differ between the runs.
+
+    A feature's score is its change times the gradient along its decoder row.
+    """
+    scores: Scores = {}
+    real = patcher.runs.real[..., None]
+    for layer, sae in patcher.saes.items():
+        with torch.no_grad():
+            change = sae.encode(patcher.clean.resid[layer]) - sae.encode(
+                patcher.corrupt.resid[layer]
+            )
+            along = gradients.resid[layer] @ sae.W_dec.T
+            by_feature = (change * along * real).sum(1)
+        for index in by_feature.abs().sum(0).nonzero()[:, 0].tolist():
+            scores[Unit(kind="feature", layer=layer, index=index)] = by_feature[:, index]
+    return scores
+
+
+def edge_scores(
+    patcher: Patcher, gradients: Gradients, units: Sequence[Unit]
+) -> dict[tuple[Unit, Unit | None], float]:
+    """Mean scores of edges among `units` and from them to the output (None), direct paths only.
+
+    The input gradient of a unit is that of its own attributed effect by the residual stream its layer
+    reads, with every other layer held fixed: one local backward per unit. Attention's three inputs
+    (query, key, value; grouped heads as they are) are taken together.
+    """
+    model, runs = patcher.model, patcher.runs
+    resid_pre: dict[int, torch.Tensor] = {}
+    resid_post: dict[int, torch.Tensor] = {}
+    z: dict[int, torch.Tensor] = {}
+    mlp: dict[int, torch.Tensor] = {}
+    last = model.n_layers - 1
+
+    def leaf(x: torch.Tensor, into: dict[int, torch.Tensor], layer: int) -> torch.Tensor:
+        into[layer] = x.detach().requires_grad_()
+        return into[layer]
+
+    with torch.enable_grad(), model.hooks() as hooks:
+        for i in range(model.n_layers):
+            hooks.write(Address("resid_pre", i), lambda x, i=i: leaf(x, resid_pre, i))
+            hooks.read(Address("z", i), lambda x, i=i: z.__setitem__(i, x))
+            # The MLP's own input gradient must not run through this layer's attention.
+            hooks.write(Address("attn_out", i), lambda x: x.detach())
+            hooks.read(Address("mlp_out_post", i), lambda x, i=i: mlp.__setitem__(i, x))
+            if i in patcher.saes or i == last:
+                hooks.write(Address("resid_post", i), lambda x, i=i: leaf(x, resid_post, i))
+        metric = runs.forward(runs.clean).sum()
+        effects = {u: _attributed(u, patcher, gradients, z, mlp, resid_post) for u in units}
+
+    scores: dict[tuple[Unit, Unit | None], float] = {}
+    changes = {unit: _change(unit, patcher) for unit in units}
+
+    def connect(target: Unit | None, gradient: torch.Tensor, before: tuple[int, int, int]) -> None:
+        for unit, change in changes.items():
+            if unit.order < before and unit != target:
+                scores[unit, target] = float((change * gradient).sum((1, 2)).mean())
+
+    for unit, effect in effects.items():
+        source = resid_post if unit.kind == "feature" else resid_pre
+        (gradient,) = torch.autograd.grad(effect, source[unit.layer], retain_graph=True)
+        # Units of the same layer do not feed each other: attention's path to the MLP is held fixed,
+        # and what a feature reads is everything up to its layer.
+        reaches = (unit.layer, 2, 0) if unit.kind == "feature" else (unit.layer, 0, 0)
+        connect(unit, gradient.detach(), reaches)
+    (gradient,) = torch.autograd.grad(metric, resid_post[last])
+    connect(None, gradient.detach(), (last + 1, 0, 0))
+    return scores
+
+
+def _attributed(
+    unit: Unit,
+    patcher: Patcher,
+    gradients: Gradients,
+    z: dict[int, torch.Tensor],
+    mlp: dict[int, torch.Tensor],
+    resid: dict[int, torch.Tensor],
+) -> torch.Tensor:
+    """A unit's output times the gradient it was attributed with, summed over pairs."""
+    if unit.kind == "head":
+        heads = z[unit.layer].unflatten(-1, (patcher.model.n_heads, -1))
+        return (heads[:, :, unit.index] * gradients.z[unit.layer][:, :, unit.index]).sum()
+    if unit.kind == "mlp":
+        return (mlp[unit.layer] * gradients.mlp[unit.layer]).sum()
+    sae = patcher.saes[unit.layer]
+    ids = torch.tensor([unit.index], device=resid[unit.layer].device)
+    value = sae.encode_features(resid[unit.layer], ids)[..., 0]
+    return (value * (gradients.resid[unit.layer] @ sae.W_dec[unit.index].detach())).sum()
+
+
+def _change(unit: Unit, patcher: Patcher) -> torch.Tensor:
+    """What a unit adds to the residual stream on the clean run beyond the corrupt one."""
+    real = patcher.runs.real[..., None]
+    clean, corrupt = patcher.clean, patcher.corrupt
+    if unit.kind == "mlp":
+        return (clean.mlp[unit.layer] - corrupt.mlp[unit.layer]) * real
+    if unit.kind == "head":
+        difference = clean.z[unit.layer] - corrupt.z[unit.layer]
+        with torch.no_grad():
+            weights = patcher.model.head_weights(unit.layer)[unit.index]
+        return (difference[:, :, unit.index] @ weights.detach()) * real
+    sae = patcher.saes[unit.layer]
+    ids = torch.tensor([unit.index], device=real.device)
+    with torch.no_grad():
+        before = sae.encode_features(clean.resid[unit.layer], ids)
+        change = before - patcher.corrupt_features(unit.layer, ids)
+        return (change @ sae.W_dec[ids]) * real

@@ -1,0 +1,97 @@
+"""Circuits as the attribution graphs that circuit-tracer's frontend and Neuronpedia read.
+
+Field names follow `circuit_tracer/frontend/graph_models.py` (`Metadata`, `QParams`, `Node`, `Model`) of
+github.com/safety-research/circuit-tracer (MIT). That schema places nodes by layer and context position;
+our units are summed over positions, so all of them stand at the last position.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from interpretops.circuits.graph import CircuitGraph, Unit
+
+if TYPE_CHECKING:
+    from interpretops.artifacts import ModelRef
+    from interpretops.circuits.task import ContrastTask
+
+_FEATURE_TYPES = {
+    "head": "attention head",
+    "mlp": "mlp",
+    "feature": "sae feature",
+}
+
+
+def attribution_graph(graph: CircuitGraph, model: ModelRef, task: ContrastTask) -> dict[str, Any]:
+    """The circuit in the attribution-graph schema, as plain JSON data."""
+    strengths = {scored.unit: scored.ccs.value for scored in graph.units}
+    nodes = [_node(name, strength, graph) for name, strength in strengths.items()]
+    nodes.append(_output(graph))
+    ids = {name: node["node_id"] for name, node in zip([*strengths, "output"], nodes, strict=True)}
+    links = [
+        {"source": ids[edge.source], "target": ids[edge.target], "weight": edge.score}
+        for edge in graph.edges
+        if edge.source in ids and edge.target in ids
+    ]
+    example = task.pairs[0].risky if task.pairs else ""
+    return {
+        "metadata": {
+            "slug": f"{graph.risk_class}-circuit",
+            "scan": model.name,
+            "transcoder_list": [],
+            "prompt_tokens": [task.risk_class],
+            "prompt": example,
+            "node_threshold": None,
+            "schema_version": 1,
+        },
+        "qParams": {
+            "pinnedIds": [ids["output"]],
+            "supernodes": [],
+            "linkType": "both",
+            "clickedId": "",
+            "sg_pos": "",
+        },
+        "nodes": nodes,
+        "links": links,
+    }
+
+
+def _node(name: str, strength: float, graph: CircuitGraph) -> dict[str, Any]:
+    unit = Unit.parse(name)
+    layer = str(unit.layer)
+    # Cantor pairing of layer and index, as circuit-tracer numbers features.
+    number = (unit.layer + unit.index) * (unit.layer + unit.index + 1) // 2 + unit.index
+    return {
+        "node_id": f"{layer}_{unit.kind}{unit.index}_0",
+        "feature": number,
+        "layer": layer,
+        "ctx_idx": 0,
+        "feature_type": _FEATURE_TYPES[unit.kind],
+        "jsNodeId": f"{layer}_{unit.kind}{unit.index}-0",
+        "clerp": name,
+        "influence": abs(strength),
+        "activation": strength,
+        "token_prob": 0.0,
+        "is_target_logit": False,
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+    }
+
+
+def _output(graph: CircuitGraph) -> dict[str, Any]:
+    layer = str(graph.n_layers)
+    return {
+        "node_id": f"{layer}_output_0",
+        "feature": -1,
+        "layer": layer,
+        "ctx_idx": 0,
+        "feature_type": "logit",
+        "jsNodeId": f"L_{layer}-0",
+        "clerp": graph.behaviour,
+        "influence": 1.0,
+        "activation": graph.effect.value,
+        "token_prob": 1.0,
+        "is_target_logit": True,
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+    }

@@ -1,0 +1,146 @@
+"""What a circuit is: units, the edges between them, and how well they explain a behaviour."""
+
+from __future__ import annotations
+
+import re
+from functools import total_ordering
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from interpretops.errors import InterpretOpsError
+
+_UNIT = re.compile(r"^layer(\d+)\.(?:(mlp)|attn\.h(\d+)|f(\d+))$")
+_ORDER = {"head": 0, "mlp": 1, "feature": 2}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@total_ordering
+class Unit(_Part):
+    """An attention head, an MLP, or an SAE feature at the end of a layer.
+
+    Written `layer9.attn.h4`, `layer3.mlp` or `layer12.f47`. Units sort in forward order.
+    """
+
+    kind: Literal["head", "mlp", "feature"]
+    layer: int
+    index: int = 0
+
+    def __str__(self) -> str:
+        part = {"head": f"attn.h{self.index}", "mlp": "mlp", "feature": f"f{self.index}"}[self.kind]
+        return f"layer{self.layer}.{part}"
+
+    def __lt__(self, other: Unit) -> bool:
+        return self.order < other.order
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Position in forward order."""
+        return (self.layer, _ORDER[self.kind], self.index)
+
+    @classmethod
+    def parse(cls, text: str) -> Unit:
+        """The unit a name stands for.
+
+        Raises:
+            InterpretOpsError: When it is not the name of a unit.
+        """
+        match = _UNIT.match(text)
+        if match is None:
+            raise InterpretOpsError(
+                f"{text!r} names no unit", fix="write layer9.attn.h4, layer3.mlp or layer12.f47"
+            )
+        layer, mlp, head, feature = match.groups()
+        if mlp:
+            return cls(kind="mlp", layer=int(layer))
+        if head:
+            return cls(kind="head", layer=int(layer), index=int(head))
+        return cls(kind="feature", layer=int(layer), index=int(feature))
+
+
+class Measured(_Part):
+    """A figure with its 95 % bootstrap interval over `n` prompt pairs."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class ScoredUnit(_Part):
+    """A unit of the circuit.
+
+    Attributes:
+        unit: Its name.
+        attribution: EAP-IG estimate of its share of the effect (mean over pairs).
+        ccs: Causal Contribution Score: the measured share of the effect that is lost when this unit
+            alone takes its value on the harmless twin.
+    """
+
+    unit: str
+    attribution: float
+    ccs: Measured
+
+
+class Edge(_Part):
+    """The attributed effect of one unit on the behaviour through another one's input.
+
+    `target` is a unit or `output`. Scores are shares of the whole effect.
+    """
+
+    source: str
+    target: str
+    score: float
+
+
+class Calibration(_Part):
+    """How the estimates compare with exact patching, over the units that were measured."""
+
+    spearman: float
+    n: int
+
+
+class CircuitGraph(_Part):
+    """A circuit, in this system's own readable schema (version 1).
+
+    Attributes:
+        risk_class: The behaviour's name.
+        behaviour: What the metric is, in words.
+        n_layers: Layers of the model.
+        effect: Mean difference of the metric between risky prompts and their harmless twins.
+        units: Heads and MLPs in the circuit, strongest first, then features.
+        edges: Edges among them and to the output, strongest first.
+        faithfulness: Share of the effect that remains when everything else takes the twin's values.
+            Measured on held-out pairs, over heads and MLPs.
+        completeness: Share of the effect that is lost when the circuit takes the twin's values.
+        minimality: Share of the tested units without which faithfulness falls.
+        stability: Mean pairwise Jaccard overlap of circuits found on bootstrap resamples of pairs.
+        split_half: The same between circuits found on disjoint halves of the pairs: a stricter figure.
+        feature_effect: By layer, the share of the effect lost when the circuit's features of that
+            layer take the twin's values together.
+        calibration: Estimates against exact patching.
+        pairs: Pairs that the circuit was found on.
+        dropped: Pairs left out because the twins differ in their number of tokens.
+        components: How many heads and MLPs the model has.
+    """
+
+    schema_version: Literal[1] = 1
+    risk_class: str
+    behaviour: str
+    n_layers: int
+    effect: Measured
+    units: tuple[ScoredUnit, ...]
+    edges: tuple[Edge, ...]
+    faithfulness: Measured
+    completeness: Measured
+    minimality: Measured
+    stability: Measured
+    split_half: Measured
+    feature_effect: dict[str, Measured]
+    calibration: Calibration
+    pairs: int
+    dropped: int
+    components: int

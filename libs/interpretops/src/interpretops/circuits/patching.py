@@ -1,0 +1,139 @@
+"""Activations of heads, MLPs and features on both runs of a contrast, and exact patching of them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from interp_engine import Address
+
+from interpretops.circuits.graph import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from interpretops.circuits.task import PairRuns
+    from interpretops.models import Batch, HookedModel
+    from interpretops.sae import SAE
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What every component put out on one run, `[pairs, seq, ...]`.
+
+    Attributes:
+        z: By layer, `[pairs, seq, n_heads, head_dim]`.
+        mlp: By layer, `[pairs, seq, d_model]`, the MLP's contribution to the residual stream.
+        resid: By layer that has a dictionary, `resid_post`.
+        metric: `[pairs]`.
+    """
+
+    z: list[torch.Tensor]
+    mlp: list[torch.Tensor]
+    resid: dict[int, torch.Tensor]
+    metric: torch.Tensor
+
+
+class Patcher:
+    """Runs the clean prompts with chosen units at their values on the harmless twins.
+
+    Args:
+        runs: The pairs.
+        saes: Dictionaries by layer (of `resid_post`).
+    """
+
+    def __init__(self, runs: PairRuns, saes: dict[int, SAE]) -> None:
+        self.runs = runs
+        self.model: HookedModel = runs.model
+        self.saes = saes
+        with torch.no_grad():
+            self.clean = self._record(runs.clean)
+            self.corrupt = self._record(runs.corrupt)
+
+    @property
+    def components(self) -> list[Unit]:
+        """Every head and MLP, in forward order."""
+        return [
+            unit
+            for layer in range(self.model.n_layers)
+            for unit in (
+                *(Unit(kind="head", layer=layer, index=h) for h in range(self.model.n_heads)),
+                Unit(kind="mlp", layer=layer),
+            )
+        ]
+
+    @property
+    def effect(self) -> torch.Tensor:
+        """Difference of the metric between the two runs, `[pairs]`."""
+        return self.clean.metric - self.corrupt.metric
+
+    def patched(self, units: Sequence[Unit]) -> torch.Tensor:
+        """The metric per pair, `[pairs]`, with `units` at their corrupt values."""
+        with torch.no_grad(), self._patching(units):
+            return self.runs.forward(self.runs.clean)
+
+    def corrupt_features(self, layer: int, ids: torch.Tensor) -> torch.Tensor:
+        """Values of some features on the harmless twins, `[pairs, seq, k]`."""
+        return self.saes[layer].encode_features(self.corrupt.resid[layer], ids)
+
+    @contextmanager
+    def _patching(self, units: Sequence[Unit]) -> Iterator[None]:
+        heads: dict[int, list[int]] = {}
+        features: dict[int, list[int]] = {}
+        with self.model.hooks() as hooks:
+            for unit in units:
+                if unit.kind == "head":
+                    heads.setdefault(unit.layer, []).append(unit.index)
+                elif unit.kind == "feature":
+                    features.setdefault(unit.layer, []).append(unit.index)
+                else:
+                    value = self.corrupt.mlp[unit.layer]
+                    hooks.write(Address("mlp_out_post", unit.layer), lambda x, v=value: v)
+            for layer, indices in heads.items():
+                hooks.write(Address("z", layer), self._replace_heads(layer, indices))
+            for layer, indices in features.items():
+                hooks.write(Address("resid_post", layer), self._replace_features(layer, indices))
+            yield
+
+    def _replace_heads(
+        self, layer: int, indices: list[int]
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        value = self.corrupt.z[layer]
+
+        def replace(x: torch.Tensor) -> torch.Tensor:
+            z = x.unflatten(-1, value.shape[-2:]).clone()
+            z[:, :, indices] = value[:, :, indices]
+            return z.flatten(-2)
+
+        return replace
+
+    def _replace_features(
+        self, layer: int, indices: list[int]
+    ) -> Callable[[torch.Tensor], torch.Tensor]:
+        sae, ids = self.saes[layer], torch.tensor(indices, device=self.model.device)
+        value = self.corrupt_features(layer, ids)
+
+        def replace(x: torch.Tensor) -> torch.Tensor:
+            # Only the features move; what the dictionary does not explain stays as it was.
+            return x + (value - sae.encode_features(x, ids)) @ sae.W_dec[ids]
+
+        return replace
+
+    def _record(self, batch: Batch) -> Activations:
+        layers = range(self.model.n_layers)
+        z: dict[int, torch.Tensor] = {}
+        mlp: dict[int, torch.Tensor] = {}
+        resid: dict[int, torch.Tensor] = {}
+        with self.model.hooks() as hooks:
+            for layer in layers:
+                hooks.read(Address("z", layer), lambda x, i=layer: z.__setitem__(i, x))
+                hooks.read(Address("mlp_out_post", layer), lambda x, i=layer: mlp.__setitem__(i, x))
+            for layer in self.saes:
+                hooks.read(Address("resid_post", layer), lambda x, i=layer: resid.__setitem__(i, x))
+            metric = self.runs.forward(batch)
+        heads = (self.model.n_heads, -1)
+        return Activations(
+            [z[i].unflatten(-1, heads) for i in layers], [mlp[i] for i in layers], resid, metric
+        )

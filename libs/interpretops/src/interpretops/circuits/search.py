@@ -1,0 +1,411 @@
+"""Circuit search: attribute, prune to the smallest circuit that keeps the effect, measure what is left.
+
+Conmy et al. 2023 (ACDC, arXiv:2304.14997) prune by exact patching alone, which takes a forward per edge.
+Here attribution orders the units, and exact patching decides: first how many of them are kept, then
+which of those can still go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file
+
+from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest
+from interpretops.circuits.attribution import (
+    Gradients,
+    component_scores,
+    edge_scores,
+    feature_scores,
+)
+from interpretops.circuits.export import attribution_graph
+from interpretops.circuits.graph import (
+    Calibration,
+    CircuitGraph,
+    Edge,
+    Measured,
+    ScoredUnit,
+    Unit,
+)
+from interpretops.circuits.patching import Patcher
+from interpretops.circuits.statistics import (
+    bootstrap_stability,
+    mean,
+    ratio,
+    spearman,
+    split_half_stability,
+)
+from interpretops.circuits.task import ContrastPair, ContrastTask, PairRuns, aligned
+from interpretops.errors import InterpretOpsError
+from interpretops.progress import SILENT, Monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from interpretops.models import HookedModel
+    from interpretops.sae import SAE, Dictionary
+
+GRAPH = "circuit.json"
+ATTRIBUTION_GRAPH = "attribution_graph.json"
+SCORES = "attribution.safetensors"
+
+
+class SearchSpec(BaseModel):
+    """How a circuit is searched.
+
+    Attributes:
+        keep: Share of the effect that the circuit must keep when everything else is corrupted.
+        ig_steps: Points along the path from the harmless to the risky embeddings.
+        pairs: How many pairs to attribute on, at most.
+        held_out: How many further pairs faithfulness is measured on, at most.
+        measured_components: How many heads and MLPs get an exact CCS, at most.
+        measured_features: How many features per dictionary get an exact CCS.
+        resamples: Circuits found on resamples of the pairs, for stability.
+        batch_size: Pairs per forward.
+        seed: Draws pairs and resamples.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep: float = Field(default=0.8, gt=0, lt=1)
+    ig_steps: int = Field(default=5, ge=1, le=100)
+    pairs: int = Field(default=32, ge=2)
+    held_out: int = Field(default=16, ge=2)
+    measured_components: int = Field(default=24, ge=1)
+    measured_features: int = Field(default=8, ge=0)
+    resamples: int = Field(default=24, ge=2)
+    batch_size: int = Field(default=16, ge=1)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit in the store."""
+
+    manifest: Manifest
+    graph: CircuitGraph
+
+    @property
+    def id(self) -> str:
+        """The artifact's id."""
+        return self.manifest.id
+
+    @classmethod
+    def open(cls, store: ArtifactStore, ref: str) -> Circuit:
+        """Open a circuit.
+
+        Raises:
+            InterpretOpsError: When there is none, or it is damaged.
+        """
+        path = store.payload(ref) / GRAPH
+        return cls(store.get(ref), CircuitGraph.model_validate_json(path.read_bytes()))
+
+    def features(self, layer: int) -> list[int]:
+        """Features of the circuit at the end of a layer, strongest first."""
+        units = [Unit.parse(scored.unit) for scored in self.graph.units]
+        return [unit.index for unit in units if unit.kind == "feature" and unit.layer == layer]
+
+
+def search(
+    model: HookedModel,
+    task: ContrastTask,
+    spec: SearchSpec,
+    *,
+    dictionary: Dictionary | None = None,
+    store: ArtifactStore,
+    monitor: Monitor = SILENT,
+) -> Circuit:
+    """Find the circuit behind a behaviour, and measure how well it explains it.
+
+    Heads and MLPs are the components whose outputs add up to the residual stream: the circuit's
+    faithfulness, completeness and minimality are theirs. SAE features are readings of that stream:
+    they are attributed and measured beside the components, and what the circuit's features carry
+    together is stated by layer.
+
+    Args:
+        model: The model.
+        task: The contrast.
+        spec: How to search.
+        dictionary: Dictionaries whose features are to be scored.
+        store: Where the circuit is kept.
+        monitor: Receives progress.
+
+    Raises:
+        InterpretOpsError: When too few pairs are aligned, or the behaviour does not differ between
+            risky and harmless prompts.
+    """
+    key = _Key(spec=spec, task=task)
+    parents = [] if dictionary is None else [dictionary.id]
+    found = store.find(ArtifactKind.CIRCUIT, key, model=model.ref, parents=parents)
+    if found is not None:
+        return Circuit.open(store, found.id)
+    kept, dropped = aligned(model, task.pairs)
+    if len(kept) < 8:
+        raise InterpretOpsError(
+            f"only {len(kept)} of {len(task.pairs)} pairs have twins of equal length in tokens",
+            fix="give at least 8 such pairs; word the twin so that it has as many tokens",
+        )
+    order = np.random.default_rng(spec.seed).permutation(len(kept))
+    n_held = min(spec.held_out, len(kept) // 3)
+    found_on = [kept[i] for i in order[n_held : n_held + spec.pairs]]
+    held_out = [kept[i] for i in order[:n_held]]
+    saes = {
+        site.layer or 0: sae
+        for site, sae in ({} if dictionary is None else dictionary.saes).items()
+        if site.name == "resid_post"
+    }
+    with store.draft(
+        ArtifactKind.CIRCUIT, key, model=model.ref, parents=parents, seeds=[spec.seed]
+    ) as draft:
+        batches = _Batches(model, task, found_on, saes, spec, monitor)
+        scores = batches.attribute(spec.ig_steps)
+        draft.write_tensors(SCORES, {str(u): s for u, s in scores.items() if u.kind != "feature"})
+        held = _Batches(model, task, held_out, saes, spec, monitor)
+        graph = _measure(model, task, spec, batches, held, scores, dropped, monitor)
+        draft.write_json(GRAPH, graph)
+        draft.write_json(ATTRIBUTION_GRAPH, attribution_graph(graph, model.ref, task))
+        manifest = draft.commit(
+            {
+                "risk_class": task.risk_class,
+                "units": len(graph.units),
+                "faithfulness": graph.faithfulness.value,
+                "stability": graph.stability.value,
+            }
+        )
+    return Circuit.open(store, manifest.id)
+
+
+class _Key(BaseModel):
+    """Everything besides model and dictionary that determines the circuit."""
+
+    spec: SearchSpec
+    task: ContrastTask
+
+
+class _Batches:
+    """A set of pairs in batches, so that memory is bounded by the batch and not by the set."""
+
+    def __init__(
+        self,
+        model: HookedModel,
+        task: ContrastTask,
+        pairs: Sequence[ContrastPair],
+        saes: dict[int, SAE],
+        spec: SearchSpec,
+        monitor: Monitor,
+    ) -> None:
+        # Pairs of similar length share a batch, so that little is padding.
+        ordered = sorted(pairs, key=lambda pair: len(model.token_ids(pair.risky)))
+        chunks = [ordered[i : i + spec.batch_size] for i in range(0, len(ordered), spec.batch_size)]
+        self.patchers = []
+        for i, chunk in enumerate(chunks):
+            self.patchers.append(Patcher(PairRuns(model, task, chunk), saes))
+            monitor.update("running risky prompts and twins", i + 1, len(chunks))
+        self.effect = torch.cat([patcher.effect for patcher in self.patchers])
+        self.clean = torch.cat([patcher.clean.metric for patcher in self.patchers])
+        self.corrupt = torch.cat([patcher.corrupt.metric for patcher in self.patchers])
+        self.gradients: list[Gradients] = []
+        self._monitor = monitor
+
+    def attribute(self, steps: int) -> dict[Unit, torch.Tensor]:
+        """Scores of every unit, `[pairs]` each."""
+        parts = []
+        for i, patcher in enumerate(self.patchers):
+            gradients = Gradients(patcher, steps)
+            self.gradients.append(gradients)
+            parts.append(
+                {**component_scores(patcher, gradients), **feature_scores(patcher, gradients)}
+            )
+            self._monitor.update("attributing", i + 1, len(self.patchers))
+        units = sorted({unit for part in parts for unit in part})
+        sizes = [len(patcher.runs) for patcher in self.patchers]
+        return {
+            unit: torch.cat(
+                [
+                    part[unit].detach().cpu() if unit in part else torch.zeros(size)
+                    for part, size in zip(parts, sizes, strict=True)
+                ]
+            )
+            for unit in units
+        }
+
+    def patched(self, units: Sequence[Unit]) -> torch.Tensor:
+        """The metric per pair with `units` at their corrupt values."""
+        return torch.cat([patcher.patched(units) for patcher in self.patchers])
+
+    def lost(self, units: Sequence[Unit]) -> Measured:
+        """Share of the effect that is lost when `units` are corrupted."""
+        return ratio((self.clean - self.patched(units)).tolist(), self.effect.tolist())
+
+    def kept(self, units: Sequence[Unit], components: Sequence[Unit]) -> Measured:
+        """Share of the effect that is kept when all components but `units` are corrupted."""
+        outside = sorted(set(components) - set(units))
+        left = self.patched(outside) - self.corrupt
+        return ratio(left.tolist(), self.effect.tolist())
+
+
+def _measure(
+    model: HookedModel,
+    task: ContrastTask,
+    spec: SearchSpec,
+    batches: _Batches,
+    held: _Batches,
+    scores: dict[Unit, torch.Tensor],
+    dropped: int,
+    monitor: Monitor,
+) -> CircuitGraph:
+    effect = mean(batches.effect.tolist())
+    if abs(effect.value) < 1e-6 or effect.low * effect.high <= 0:
+        raise InterpretOpsError(
+            f"the behaviour does not differ reliably between risky prompts and twins (mean "
+            f"{effect.value:.3g}, 95 % interval {effect.low:.3g} to {effect.high:.3g})",
+            fix="give more pairs, or twins that differ from the risky prompts only in the risk",
+        )
+    components = batches.patchers[0].components
+    ranked = _by_strength(components, scores)
+    size = _smallest(batches, ranked, components, spec.keep, monitor)
+    circuit, tested, needed = _prune(batches, ranked[:size], components, spec, monitor)
+    features = _strongest_features(batches, scores, spec)
+    measured = [*circuit[: spec.measured_components], *features]
+    total = float(batches.effect.mean())
+    units = []
+    for i, unit in enumerate(measured):
+        estimate = float(scores[unit].mean()) / total
+        units.append(ScoredUnit(unit=str(unit), attribution=estimate, ccs=batches.lost([unit])))
+        monitor.update("measuring each unit", i + 1, len(measured))
+    units.sort(key=lambda u: (Unit.parse(u.unit).kind == "feature", -abs(u.ccs.value)))
+    matrix = np.stack([scores[unit].numpy() for unit in components], axis=1).astype(np.float64)
+    size = len(circuit)
+    return CircuitGraph(
+        risk_class=task.risk_class,
+        behaviour=task.behaviour,
+        n_layers=model.n_layers,
+        effect=effect,
+        units=(*units, *_unmeasured(circuit[spec.measured_components :], scores, total)),
+        edges=_edges(batches, measured, total),
+        faithfulness=held.kept(circuit, components),
+        completeness=held.lost(circuit),
+        minimality=mean([float(n) for n in needed]) if needed else _none(),
+        stability=bootstrap_stability(matrix, size, resamples=spec.resamples, seed=spec.seed),
+        split_half=split_half_stability(matrix, size, splits=spec.resamples, seed=spec.seed),
+        feature_effect={
+            str(layer): held.lost([u for u in features if u.layer == layer])
+            for layer in sorted({unit.layer for unit in features})
+        },
+        calibration=Calibration(
+            spearman=spearman([u.attribution for u in units], [u.ccs.value for u in units]),
+            n=len(units),
+        ),
+        pairs=len(batches.effect),
+        dropped=dropped,
+        components=len(components),
+    )
+
+
+def _by_strength(units: Sequence[Unit], scores: dict[Unit, torch.Tensor]) -> list[Unit]:
+    return sorted(units, key=lambda unit: (-abs(float(scores[unit].mean())), unit.order))
+
+
+def _smallest(
+    batches: _Batches,
+    ranked: list[Unit],
+    components: list[Unit],
+    keep: float,
+    monitor: Monitor,
+) -> int:
+    """The least number of strongest units that keep the effect, by bisection on exact patching."""
+    low, high, step = 1, len(ranked), 0
+    steps = len(ranked).bit_length()
+    while low < high:
+        middle = (low + high) // 2
+        if batches.kept(ranked[:middle], components).value >= keep:
+            high = middle
+        else:
+            low = middle + 1
+        step += 1
+        monitor.update("pruning", min(step, steps), steps, units=high)
+    return high
+
+
+def _prune(
+    batches: _Batches,
+    circuit: list[Unit],
+    components: list[Unit],
+    spec: SearchSpec,
+    monitor: Monitor,
+) -> tuple[list[Unit], list[Unit], list[bool]]:
+    """Drop units, weakest first, that the effect does not need; which tested ones it did need.
+
+    Units are tried in halving groups, so that many needless ones go for the price of one forward.
+    """
+    kept, tested, needed = list(circuit), [], []
+    groups = [circuit[i : i + 4] for i in range(0, len(circuit), 4)][::-1]
+    budget = 12
+    for i, group in enumerate(groups[:budget]):
+        rest = [unit for unit in kept if unit not in group]
+        dispensable = bool(rest) and batches.kept(rest, components).value >= spec.keep
+        tested += group
+        needed += [not dispensable] * len(group)
+        if dispensable:
+            kept = rest
+        monitor.update("checking what is needed", i + 1, min(len(groups), budget), units=len(kept))
+    surviving = [n for unit, n in zip(tested, needed, strict=True) if unit in kept]
+    return kept, tested, surviving
+
+
+def _strongest_features(
+    batches: _Batches, scores: dict[Unit, torch.Tensor], spec: SearchSpec
+) -> list[Unit]:
+    """The features of each dictionary with the largest attributed effect."""
+    features = [unit for unit in scores if unit.kind == "feature"]
+    chosen: list[Unit] = []
+    for layer in sorted({unit.layer for unit in features}):
+        at_layer = [unit for unit in features if unit.layer == layer]
+        chosen += _by_strength(at_layer, scores)[: spec.measured_features]
+    return chosen
+
+
+def _unmeasured(
+    rest: Sequence[Unit], scores: dict[Unit, torch.Tensor], total: float
+) -> list[ScoredUnit]:
+    """Weaker members of the circuit: their CCS is the estimate's bootstrap, marked by n = 0."""
+    listed = []
+    for unit in rest:
+        share = ratio(scores[unit].tolist(), [total] * len(scores[unit]))
+        listed.append(
+            ScoredUnit(
+                unit=str(unit),
+                attribution=share.value,
+                ccs=Measured(value=share.value, low=share.low, high=share.high, n=0),
+            )
+        )
+    return listed
+
+
+def _edges(batches: _Batches, units: Sequence[Unit], total: float) -> tuple[Edge, ...]:
+    """Edges among measured units and to the output, averaged over all pairs, strongest first."""
+    sums: dict[tuple[Unit, Unit | None], float] = {}
+    pairs = len(batches.effect)
+    for patcher, gradients in zip(batches.patchers, batches.gradients, strict=True):
+        weight = len(patcher.runs) / pairs
+        for edge, score in edge_scores(patcher, gradients, units).items():
+            sums[edge] = sums.get(edge, 0.0) + weight * score / total
+    edges = [
+        Edge(source=str(a), target="output" if b is None else str(b), score=score)
+        for (a, b), score in sums.items()
+    ]
+    edges.sort(key=lambda edge: -abs(edge.score))
+    return tuple(edges[:200])
+
+
+def _none() -> Measured:
+    return Measured(value=0.0, low=0.0, high=0.0, n=0)
+
+
+def load_scores(store: ArtifactStore, ref: str) -> dict[str, torch.Tensor]:
+    """Attribution of every head and MLP of a circuit's model, `[pairs]` each, by unit name."""
+    return load_file(store.payload(ref) / SCORES)

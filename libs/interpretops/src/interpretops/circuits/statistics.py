@@ -1,0 +1,98 @@
+"""Uncertainty of a circuit: bootstrap over pairs, overlap of resampled circuits, rank correlation."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from interpretops.circuits.graph import Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+RESAMPLES = 1000
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> Measured:
+    """A ratio of means over the same pairs, with its percentile bootstrap interval.
+
+    The ratio of means, not the mean of ratios: single pairs whose effect is near zero would make the
+    latter meaningless.
+    """
+    top, bottom = np.asarray(numerator, float), np.asarray(denominator, float)
+    picks = np.random.default_rng(seed).integers(0, len(top), (RESAMPLES, len(top)))
+    values = top[picks].mean(1) / bottom[picks].mean(1)
+    low, high = np.quantile(values, (0.025, 0.975))
+    return Measured(
+        value=float(top.mean() / bottom.mean()), low=float(low), high=float(high), n=len(top)
+    )
+
+
+def mean(values: Sequence[float], seed: int = 0) -> Measured:
+    """A mean with its percentile bootstrap interval."""
+    return ratio(values, [1.0] * len(values), seed)
+
+
+def top_units(scores: Array, size: int) -> frozenset[int]:
+    """Columns of `[pairs, units]` with the largest absolute mean score."""
+    return frozenset(np.argsort(-np.abs(scores.mean(0)), kind="stable")[:size].tolist())
+
+
+def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
+    """Shared members over all members."""
+    return len(a & b) / len(a | b)
+
+
+def bootstrap_stability(scores: Array, size: int, *, resamples: int, seed: int) -> Measured:
+    """Mean pairwise Jaccard overlap of circuits of `size` units found on resamples of the pairs.
+
+    The interval is that of the pairwise overlaps' mean over resampled circuits.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(scores)
+    circuits = [top_units(scores[rng.integers(0, n, n)], size) for _ in range(resamples)]
+    return _pairwise(circuits, rng)
+
+
+def split_half_stability(scores: Array, size: int, *, splits: int, seed: int) -> Measured:
+    """Mean Jaccard overlap of circuits found on disjoint random halves of the pairs."""
+    rng = np.random.default_rng(seed)
+    n, overlaps = len(scores), []
+    for _ in range(splits):
+        order = rng.permutation(n)
+        a, b = order[: n // 2], order[n // 2 :]
+        overlaps.append(jaccard(top_units(scores[a], size), top_units(scores[b], size)))
+    return mean(overlaps, seed)
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float:
+    """Rank correlation; 0 where either side is constant."""
+    ranks = [np.argsort(np.argsort(np.asarray(x))) for x in (a, b)]
+    if len(a) < 2 or any(np.ptp(np.asarray(x)) == 0 for x in (a, b)):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _pairwise(circuits: Sequence[frozenset[int]], rng: np.random.Generator) -> Measured:
+    matrix = np.ones((len(circuits), len(circuits)))
+    for i, j in combinations(range(len(circuits)), 2):
+        matrix[i, j] = matrix[j, i] = jaccard(circuits[i], circuits[j])
+    off_diagonal = ~np.eye(len(circuits), dtype=bool)
+
+    def mean_overlap(picked: NDArray[np.int64]) -> float:
+        block = matrix[np.ix_(picked, picked)]
+        # The same circuit drawn twice overlaps itself perfectly, which says nothing.
+        distinct = picked[:, None] != picked[None]
+        return float(block[distinct].mean())
+
+    draws = [mean_overlap(rng.integers(0, len(circuits), len(circuits))) for _ in range(RESAMPLES)]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Measured(
+        value=float(matrix[off_diagonal].mean()), low=float(low), high=float(high), n=len(circuits)
+    )

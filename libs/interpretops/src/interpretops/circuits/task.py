@@ -1,0 +1,203 @@
+"""What is to be explained: risky prompts beside harmless twins, and the behaviour they differ in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import DynamicCache
+
+from interpretops.errors import InterpretOpsError
+from interpretops.models import Batch, Forward
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from interpretops.models import HookedModel
+
+
+class ContrastPair(BaseModel):
+    """A risky prompt and a harmless one of the same form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    risky: str = Field(min_length=1)
+    harmless: str = Field(min_length=1)
+    topic: str | None = None
+
+
+class ContrastTask(BaseModel):
+    """A behaviour as a contrast.
+
+    The metric is the log-odds, at the first token of the answer, of the tokens that begin refusals
+    against those that begin compliance: it needs no generation.
+
+    Attributes:
+        risk_class: The name of the risk.
+        pairs: Prompts.
+        refuse: Openings of refusals.
+        comply: Openings of complying answers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    risk_class: str = Field(min_length=1)
+    pairs: tuple[ContrastPair, ...]
+    refuse: tuple[str, ...] = (
+        "I'm sorry",
+        "I cannot",
+        "Sorry",
+        "Unfortunately",
+        "As an AI",
+        "No",
+    )
+    comply: tuple[str, ...] = (
+        "Sure",
+        "Here",
+        "To",
+        "Yes",
+        "The",
+        "Certainly",
+        "1.",
+        "**",
+        "A",
+        "In",
+        "First",
+        "You",
+    )
+
+    @property
+    def behaviour(self) -> str:
+        """The metric in words."""
+        return (
+            f"log-odds at the first answer token of openings that refuse ({', '.join(self.refuse)}) "
+            f"against openings that comply ({', '.join(self.comply)})"
+        )
+
+
+@dataclass(frozen=True)
+class OpeningLogOdds:
+    """Log-odds of refusing against complying first tokens.
+
+    Attributes:
+        refuse: `[n]` token ids.
+        comply: `[m]` token ids, none of them in `refuse`.
+    """
+
+    refuse: torch.Tensor
+    comply: torch.Tensor
+
+    @classmethod
+    def of(cls, model: HookedModel, task: ContrastTask) -> OpeningLogOdds:
+        """The metric for a model's tokenizer.
+
+        Raises:
+            InterpretOpsError: When the two kinds of openings begin with the same tokens.
+        """
+
+        def first(texts: Sequence[str]) -> set[int]:
+            return {model.tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in texts}
+
+        refuse, comply = first(task.refuse), first(task.comply)
+        refuse, comply = refuse - comply, comply - refuse
+        if not refuse or not comply:
+            raise InterpretOpsError(
+                "the refusing and complying openings begin with the same tokens",
+                fix="give openings whose first words differ",
+            )
+        return cls(
+            torch.tensor(sorted(refuse), device=model.device),
+            torch.tensor(sorted(comply), device=model.device),
+        )
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """The metric per row, `[batch]`, from logits `[batch, vocab]`."""
+        logits = logits.float()
+        return logits[:, self.refuse].logsumexp(-1) - logits[:, self.comply].logsumexp(-1)
+
+
+class PairRuns:
+    """Forwards over a batch of pairs of equal length.
+
+    What all prompts begin with (the system turn of a chat template) cannot differ between twins, so
+    its keys and values are computed once and every forward covers the rest alone.
+
+    Args:
+        model: The model.
+        task: The behaviour.
+        pairs: Pairs whose prompts have equal numbers of tokens.
+    """
+
+    def __init__(
+        self, model: HookedModel, task: ContrastTask, pairs: Sequence[ContrastPair]
+    ) -> None:
+        self.model = model
+        self.metric = OpeningLogOdds.of(model, task)
+        risky = [model.token_ids(pair.risky) for pair in pairs]
+        harmless = [model.token_ids(pair.harmless) for pair in pairs]
+        shared = _shared_prefix([*risky, *harmless])
+        self._prefix = self._keys_and_values(risky[0][:shared]) if shared else []
+        self._shared = shared
+        width = max(len(row) for row in risky) - shared
+        self.clean = self._batch([row[shared:] for row in risky], width)
+        self.corrupt = self._batch([row[shared:] for row in harmless], width)
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def real(self) -> torch.Tensor:
+        """`[pairs, seq]` bool, positions that hold a token."""
+        return self.clean.attention_mask.bool()
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """The metric per pair, `[pairs]`, under the hooks in force; gradients flow."""
+        n = len(batch)
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        for layer, (keys, values) in enumerate(self._prefix):
+            cache.update(keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1), layer)
+        before = torch.ones(n, self._shared, dtype=torch.int64, device=batch.input_ids.device)
+        logits = self.model.forward(
+            batch.input_ids,
+            attention_mask=torch.cat([before, batch.attention_mask], dim=1),
+            position_ids=batch.position_ids + self._shared,
+            cache=cache,
+            logits_to_keep=1,
+            running=Forward.over(batch),
+        )
+        return self.metric(logits[:, -1])
+
+    def _keys_and_values(self, ids: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        batch = Batch.from_ids([ids], pad_id=self.model.pad_id, device=self.model.device)
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        with torch.no_grad():
+            self.model.forward(
+                batch.input_ids,
+                attention_mask=None,
+                position_ids=batch.position_ids,
+                cache=cache,
+                logits_to_keep=1,
+            )
+        return [(layer.keys, layer.values) for layer in cache.layers]
+
+    def _batch(self, rows: list[list[int]], width: int) -> Batch:
+        return Batch.from_ids(
+            rows, pad_id=self.model.pad_id, pad_to=width, device=self.model.device
+        )
+
+
+def aligned(model: HookedModel, pairs: Sequence[ContrastPair]) -> tuple[list[ContrastPair], int]:
+    """Pairs whose twins have equally many tokens, and how many were left out."""
+    kept = [p for p in pairs if len(model.token_ids(p.risky)) == len(model.token_ids(p.harmless))]
+    return kept, len(pairs) - len(kept)
+
+
+def _shared_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """Length of the longest common beginning that leaves every row at least one token."""
+    shortest = min(len(row) for row in rows)
+    same = 0
+    while same < shortest - 1 and all(row[same] == rows[0][same] for row in rows):
+        same += 1
+    return same
