@@ -1,1 +1,20 @@
 """Evaluation: suites, judges with known error, statistics with intervals, and the Risk Card."""
+
+from interpretops.evals.datasets import DatasetSettings
+from interpretops.evals.evaluate import EvalSpec, RiskCardArtifact, evaluate
+from interpretops.evals.risk_card import RiskCard
+from interpretops.evals.statistics import Estimate
+from interpretops.evals.suites import LoadedSuite, Metric, Suite, load_suites
+
+__all__ = [
+    "DatasetSettings",
+    "Estimate",
+    "EvalSpec",
+    "LoadedSuite",
+    "Metric",
+    "RiskCard",
+    "RiskCardArtifact",
+    "Suite",
+    "evaluate",
+    "load_suites",
+]

@@ -207,9 +207,7 @@ def load_suite(
             fix="choose another `split:` or mark prompts with it",
         )
     if suite.wrappers_uri is not None:
-        wrappers = fetch_prompts(
-            suite.wrappers_uri, folder=folder, redact=None, settings=settings
-        )
+        wrappers = fetch_prompts(suite.wrappers_uri, folder=folder, redact=None, settings=settings)
         dressed = contrast_set(loaded, wrappers, split=suite.split)
         prompts = prompts.model_copy(update={"prompts": (*prompts.prompts, *dressed.prompts)})
     if suite.use_twins:
