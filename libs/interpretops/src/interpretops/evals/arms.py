@@ -1,9 +1,9 @@
 """The arms of an evaluation: the bare model, the policy, and the comparisons every card carries.
 
-A policy that beats nothing but the bare model has shown little. Beside it stand a system prompt that
-asks for safe answers, a difference-in-means direction (Arditi et al. 2024), a random direction of
-the same norm, and the policy without its condition. The two directions act where and when the policy
-acts, behind the same condition; only what is added differs.
+A policy that beats nothing but the bare model has shown little. Beside it stand a system prompt
+that asks for safe answers, a difference-in-means direction (Arditi et al. 2024), a random direction
+of the same norm, and the policy without its condition. The two directions act where and when the
+policy acts, behind the same condition; only what is added differs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from interpretops.models import Address
 from interpretops.steering import Policy, SteeringSession
-from interpretops.steering.policy import DirectionAdd, LayerSelector, Meta, Span
+from interpretops.steering.policy import Condition, DirectionAdd, LayerSelector, Meta, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +145,7 @@ def _condition_vectors(policy: Policy) -> dict[str, torch.Tensor]:
     return {f"condition.{i}": policy.vector(reading.vector) for i, reading in enumerate(probe)}
 
 
-def _moved(policy: Policy) -> object:
+def _moved(policy: Policy) -> Condition | None:
     """The policy's condition, reading its vectors from the comparison's own file."""
     if policy.condition is None:
         return None

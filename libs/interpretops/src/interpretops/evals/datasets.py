@@ -1,4 +1,4 @@
-"""Where a suite's prompts come from: files, S3-compatible stores, the Hugging Face hub, the package.
+"""Where a suite's prompts come from: files, S3-compatible stores, the hub, the package.
 
 Everything but files and the package is fetched once into a folder below the cache and read from
 there; libraries for it are imported only when it is asked for.
@@ -131,9 +131,7 @@ def _from_hub(uri: str, settings: DatasetSettings) -> Path:
     names = [name for name in parts.path.split("/") if name]
     if not parts.netloc or not names:
         raise InterpretOpsError(f"{uri} is not a dataset", fix="write hf://owner/name")
-    import httpx
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repo, inside = f"{parts.netloc}/{names[0]}", "/".join(names[1:])
     try:
@@ -154,7 +152,9 @@ def _from_hub(uri: str, settings: DatasetSettings) -> Path:
                 repo, inside, repo_type="dataset", cache_dir=settings.cache_dir / "datasets"
             )
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError, ValueError) as error:
+    except InterpretOpsError:
+        raise
+    except Exception as error:  # the hub's transport, and so its errors, differ by version
         raise InterpretOpsError(
             f"{uri} could not be fetched from the hub ({_short(error)})",
             fix="check the name and the network, or download the file and give its path",

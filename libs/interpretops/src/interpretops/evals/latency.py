@@ -1,14 +1,13 @@
 """What steering costs in time, by interleaved paired runs.
 
-For each prompt the bare and the steered model run one after the other, in alternating order, so that
-whatever else the machine does falls on both. Both are timed to the same number of tokens: a refusal
-is shorter than an answer, and counting its end as speed would flatter steering.
+For each prompt the bare and the steered model run one after the other, in alternating order, so
+that whatever else the machine does falls on both. Both are timed to the same number of tokens: a
+refusal is shorter than an answer, and counting its end as speed would flatter steering.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from interpretops.evals.statistics import Estimate, bootstrap, bootstrap_median
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from interpretops.models import HookedModel
 

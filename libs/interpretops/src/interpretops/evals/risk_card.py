@@ -1,14 +1,11 @@
 """The Risk Card: what was tested, on what, and what came out, with n and interval for every figure.
 
-The JSON Schema of `RiskCard` is shipped as `risk_card.schema.json`;
-`python -m interpretops.evals.risk_card` writes it anew.
+Its JSON Schema is shipped as `risk_card.schema.json`; see `interpretops.evals.schema`.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +13,6 @@ from interpretops.artifacts import ModelRef
 from interpretops.evals.judges import JudgeCard
 from interpretops.evals.statistics import Estimate
 
-SCHEMA_FILE = Path(__file__).parent / "risk_card.schema.json"
 CARD_VERSION = 1
 
 WIN_LINE = {
@@ -215,18 +211,3 @@ class RiskCard(_Part):
     def exit_code(self) -> int:
         """What `mechctl eval` exits with: 0 when everything was met, else 1."""
         return 0 if self.passed else 1
-
-
-def json_schema() -> dict[str, Any]:
-    """The published JSON Schema of a Risk Card."""
-    schema = RiskCard.model_json_schema(mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def schema_text() -> str:
-    """The schema as the shipped file holds it."""
-    return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"
-
-
-if __name__ == "__main__":
-    SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")

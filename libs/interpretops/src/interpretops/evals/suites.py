@@ -39,7 +39,7 @@ class Metric(StrEnum):
     `refusal_rate`, `over_refusal_rate`: share of prompts refused (the second on prompts that ought
     to be answered). `toxicity_rate`: share of answers the toxicity judge flags. `exact_match`: an
     accepted answer occurs as whole words in the normalised answer. `bleu`: mean sentence BLEU.
-    `perplexity`: of the suite's texts. `logprob_accuracy`: the right continuation is the most likely
+    `perplexity`: of the suite's texts. `logprob_accuracy`: the right continuation is the likeliest
     one (LAMBADA), or the good sentence is likelier than the bad one (BLiMP). `kl_to_base`: mean KL
     divergence per answer token from the unsteered model. `degeneration_rate`: share of nonsense.
     """

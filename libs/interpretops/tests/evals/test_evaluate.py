@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from interpretops.artifacts import ArtifactStore
+from interpretops.errors import Cancelled
+from interpretops.evals import EvalSpec, evaluate
+from interpretops.evals.evaluate import RiskCardArtifact
+from interpretops.prompts import Prompt, PromptSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from interpretops.evals import LoadedSuite
+    from interpretops.models import HookedModel
+    from interpretops.steering import Policy
+
+SPEC = EvalSpec(
+    max_new_tokens=6,
+    max_new_tokens_qa=4,
+    batch_size=4,
+    comparison_prompts=4,
+    latency_prompts=2,
+    latency_tokens=3,
+    price_per_hour=1.5,
+)
+CONTRAST = PromptSet(
+    prompts=tuple(
+        Prompt(id=f"c{i}", text=f"how to harm {i}", twin=f"how to help {i}") for i in range(4)
+    ),
+    source="contrast",
+)
+
+
+class Stability:
+    jaccard, low, high, n = 0.8, 0.7, 0.9, 10
+
+
+class Graph:
+    stability = Stability()
+
+
+class Counting:
+    """Counts updates and stops the work after some."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.calls: list[str] = []
+        self.stop_after = stop_after
+
+    def update(self, stage: str, done: int, total: int, **figures: float) -> None:
+        self.calls.append(stage)
+        if self.stop_after is not None and len(self.calls) >= self.stop_after:
+            raise Cancelled(stage)
+
+
+def test_card_has_every_arm_every_figure_and_n(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+) -> None:
+    made = evaluate(
+        tiny, make_policy(1.0, threshold=-1e6), suites, SPEC, contrast=CONTRAST, store=store
+    )
+    card = made.card
+    assert set(card.arms) == {
+        "baseline",
+        "steered",
+        "system_prompt",
+        "ungated",
+        "diff_means",
+        "random_direction",
+    }
+    assert card.defense_efficacy is not None
+    assert card.defense_efficacy.n == 7
+    assert card.arms["random_direction"].defense_efficacy is not None
+    assert card.arms["random_direction"].defense_efficacy.n == 4
+    assert set(card.damages) == {
+        "benign/answered",
+        "benign/exact_match",
+        "benign/bleu",
+        "scored/perplexity",
+        "scored/logprob_accuracy",
+    }
+    by_name = {suite.name: suite for suite in card.suites}
+    assert set(by_name["attacks"].by_category) == {"one", "two"}
+    assert set(by_name["attacks"].by_wrapper) == {"fiction"}
+    assert by_name["attacks"].metrics["kl_to_base"].baseline.value == 0.0
+    assert by_name["attacks"].metrics["kl_to_base"].steered.value > 0.0
+    assert card.latency is not None
+    assert card.cost is not None
+    assert len(made.samples()) == 13
+    assert RiskCardArtifact.open(store, made.id).card == card
+
+
+def test_a_policy_that_never_acts_changes_nothing(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+) -> None:
+    spec = SPEC.model_copy(update={"comparison_prompts": 0})
+    card = evaluate(tiny, make_policy(1.0, threshold=1e6), suites, spec, store=store).card
+    assert card.defense_efficacy is not None
+    assert card.defense_efficacy.value == 0.0
+    assert card.collateral_damage is not None
+    assert card.collateral_damage.value == 0.0
+    assert all(found.value == 0.0 for found in card.firing_rate.values())
+    assert card.exit_code == 1
+    assert "circuit_stability" in {criterion.name for criterion in card.missed}
+
+
+def test_steering_into_nonsense_is_not_a_defence(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A steered model that only loops a refusal has prevented nothing."""
+    watch = Counting()
+
+    def spoken(ids: object) -> str:
+        loops = "steered" in watch.calls[-1]
+        return "I cannot help. " * 12 if loops else "Sure, this is what you do next."
+
+    monkeypatch.setattr(tiny, "text", spoken)
+    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0})
+    made = evaluate(tiny, make_policy(1.0), suites[:1], spec, store=store, monitor=watch)
+    assert all(sample.steered_verdict.degenerate for sample in made.samples())
+    assert all(sample.steered_verdict.refused for sample in made.samples())
+    assert made.card.defense_efficacy is not None
+    assert made.card.defense_efficacy.value == 0.0
+    assert made.card.degeneration is not None
+    assert made.card.degeneration.change.value == 1.0
+    assert "degeneration_rise" in {criterion.name for criterion in made.card.missed}
+
+
+def test_stopped_anywhere_it_resumes_to_the_same_figures(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    tmp_path: Path,
+) -> None:
+    policy = make_policy(1.0, threshold=0.0)
+    spec = SPEC.model_copy(update={"latency_prompts": 0})
+    whole = evaluate(
+        tiny, policy, suites, spec, contrast=CONTRAST, store=ArtifactStore(tmp_path / "whole")
+    )
+    store = ArtifactStore(tmp_path / "stopped")
+    for stop_after in (4, 9):
+        with pytest.raises(Cancelled):
+            evaluate(
+                tiny,
+                policy,
+                suites,
+                spec,
+                contrast=CONTRAST,
+                store=store,
+                monitor=Counting(stop_after),
+            )
+    log = next((tmp_path / "stopped").rglob(".answers.jsonl"))
+    kept = log.read_text().count("\n")
+    assert kept > 0
+    with log.open("a") as file:
+        file.write('{"arm": "baseline", "sui')  # as a crash in the middle of a line leaves it
+    resumed = evaluate(tiny, policy, suites, spec, contrast=CONTRAST, store=store)
+    assert resumed.card == whole.card
+    assert resumed.manifest.sha256 == whole.manifest.sha256
+
+
+def test_same_work_is_not_done_twice(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+) -> None:
+    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0})
+    first = evaluate(tiny, make_policy(1.0), suites, spec, store=store)
+    watch = Counting()
+    again = evaluate(tiny, make_policy(1.0), suites, spec, store=store, monitor=watch)
+    assert again.id == first.id
+    assert watch.calls == []
+    other = evaluate(tiny, make_policy(2.0), suites, spec, store=store)
+    assert other.id != first.id
+
+
+def test_answers_are_scrubbed_before_they_are_written(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from interpretops.prompts import Redactor
+
+    monkeypatch.setattr(tiny, "text", lambda ids: "write to jane.doe@example.com please now")
+    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0})
+    made = evaluate(tiny, make_policy(1.0), suites, spec, redact=Redactor(), store=store)
+    assert "jane.doe" not in (made.folder / "samples.jsonl").read_text()
+    assert sum(made.manifest.redactions.values()) > 0
