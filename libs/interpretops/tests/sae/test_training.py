@@ -137,23 +137,33 @@ def test_packed_files_are_a_source(tiny, store, tmp_path):
 
 
 class _StopAt:
-    def __init__(self, stage, step):
-        self.stage, self.step = stage, step
+    """Cancels at the `time`-th report that `done` of a stage is done."""
+
+    def __init__(self, stage, done, time=1):
+        self.stage, self.done, self.left = stage, done, time
 
     def update(self, stage, done, total, **figures):
-        if stage == self.stage and done == self.step:
+        self.left -= stage == self.stage and done == self.done
+        if self.left == 0:
             raise Cancelled(stage)
 
 
 @pytest.mark.parametrize(
-    ("stage", "step"),
-    [("training dictionaries", 17), ("evaluating dictionaries", 2), ("describing features", 4)],
+    ("stop", "first_step"),
+    [
+        (_StopAt("training dictionaries", 17), 18),
+        (_StopAt("reading activations", 256, time=3), 9),
+        (_StopAt("reading activations", 256, time=1), 1),
+        (_StopAt("evaluating dictionaries", 2), None),
+        (_StopAt("describing features", 4), None),
+    ],
+    ids=lambda value: value.stage if isinstance(value, _StopAt) else None,
 )
-def test_a_stopped_run_resumes_to_the_same_payload(tiny, tmp_path, stage, step):
+def test_a_stopped_run_resumes_to_the_same_payload(tiny, tmp_path, stop, first_step):
     whole = train_dictionary(tiny, _prompts(), _spec(), store=ArtifactStore(tmp_path / "whole"))
     store = ArtifactStore(tmp_path / "stopped")
     with pytest.raises(Cancelled):
-        train_dictionary(tiny, _prompts(), _spec(), store=store, monitor=_StopAt(stage, step))
+        train_dictionary(tiny, _prompts(), _spec(), store=store, monitor=stop)
     assert not store.ls()
     steps_seen = []
 
@@ -164,7 +174,7 @@ def test_a_stopped_run_resumes_to_the_same_payload(tiny, tmp_path, stage, step):
 
     resumed = train_dictionary(tiny, _prompts(), _spec(), store=store, monitor=Watch())
     assert resumed.manifest.sha256 == whole.manifest.sha256
-    assert steps_seen == (list(range(18, 31)) if stage == "training dictionaries" else [])
+    assert steps_seen == ([] if first_step is None else list(range(first_step, 31)))
 
 
 _KILLED_RUN = """
@@ -180,8 +190,9 @@ _KILLED_RUN = """
     from interpretops.sae import train_dictionary
     class Slow:
         def update(self, stage, done, total, **figures):
-            print(done, flush=True)
-            time.sleep(0.05)
+            if stage == "training dictionaries":
+                print(done, flush=True)
+                time.sleep(0.05)
     model = HookedModel.from_hf(tiny_hf("llama"), byte_tokenizer(), name="tiny-llama")
     train_dictionary(model, _prompts(), _spec(), store=ArtifactStore(Path({store!r})),
                      monitor=Slow())
@@ -210,7 +221,8 @@ def test_a_run_killed_with_sigkill_resumes_to_the_same_payload(tiny, tmp_path):
 
     class Watch:
         def update(self, stage, done, total, **figures):
-            first.append(done)
+            if stage == "training dictionaries":
+                first.append(done)
 
     resumed = train_dictionary(tiny, _prompts(), _spec(), store=store, monitor=Watch())
     assert first[0] == 21

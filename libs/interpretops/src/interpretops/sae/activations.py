@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Batch, run_batched
+from interpretops.progress import SILENT, Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from interpretops.models import HookedModel
     from interpretops.sae.token_stream import TokenStream
     from interpretops.tracing import Activations, Trace
+
+
+STAGE = "reading activations"
 
 
 class ActivationSource(Protocol):
@@ -121,6 +125,7 @@ class ModelActivations(ActivationSource):
         skip_positions: Positions left out at the beginning of each sequence.
         forward_tokens: Tokens per forward; halved when memory runs out.
         seed: Decides the order of each epoch.
+        monitor: Told of the rows of a range that are done, after each forward.
 
     Raises:
         InterpretOpsError: When the model lacks one of the sites, or the stream has no token left.
@@ -135,7 +140,9 @@ class ModelActivations(ActivationSource):
         skip_positions: int = 1,
         forward_tokens: int = 4096,
         seed: int = 0,
+        monitor: Monitor = SILENT,
     ) -> None:
+        self._monitor = monitor
         self._model, self._stream, self._sites = model, stream, list(sites)
         self._skip, self._forward_tokens, self._seed = skip_positions, forward_tokens, seed
         self._lengths = (stream.lengths - skip_positions).clamp(min=0)
@@ -162,6 +169,7 @@ class ModelActivations(ActivationSource):
             for address, width in self.widths.items()
         }
         longest = max(len(self._row(span)) for span in wanted)
+        done = 0
 
         def run(chunk: Sequence[int]) -> list[None]:
             rows = [self._row(wanted[i]) for i in chunk]
@@ -173,6 +181,9 @@ class ModelActivations(ActivationSource):
                     out[address][places[i] : places[i + 1]] = values[
                         j, self._skip + first : self._skip + last
                     ]
+            nonlocal done
+            done += sum(wanted[i][2] - wanted[i][1] for i in chunk)
+            self._monitor.update(STAGE, done, stop - start)
             return [None] * len(chunk)
 
         run_batched(by_length, run, max(1, self._forward_tokens // longest))

@@ -66,7 +66,6 @@ def fit(
             fix="give more text, or lower batch",
         )
     trainers = _new_trainers(source, spec, device)
-    per_chunk = min(max(1, spec.buffer_tokens // spec.batch), spec.steps)
     scales: dict[Address, float] = {}
     if resume_from is not None:
         for address, trainer in trainers.items():
@@ -79,10 +78,35 @@ def fit(
             save_checkpoint(_checkpoint(trainers, scales))
 
     done = next(iter(trainers.values())).step_index
+    try:
+        _run(source, spec, trainers, scales, device, save, monitor)
+    except Cancelled:
+        if scales:
+            save()
+        raise
+    if done < spec.steps:
+        save()
+    for address, trainer in trainers.items():
+        trainer.sae.finish(spec)
+        trainer.sae.fold_input_scale(scales[address])
+    return {address: trainer.sae.requires_grad_(False) for address, trainer in trainers.items()}
+
+
+def _run(
+    source: ActivationSource,
+    spec: DictionarySpec,
+    trainers: dict[Address, SAETrainer],
+    scales: dict[Address, float],
+    device: torch.device | str,
+    save: Callable[[], None],
+    monitor: Monitor,
+) -> None:
+    """Do the steps that are left. `Cancelled` leaves every trainer between two steps."""
+    per_chunk = min(max(1, spec.buffer_tokens // spec.batch), spec.steps)
     chunk: dict[Address, Tensor] = {}
     order = torch.empty(0, dtype=torch.int64)
     loaded = -1
-    for step in range(done, spec.steps):
+    for step in range(next(iter(trainers.values())).step_index, spec.steps):
         number, place = divmod(step, per_chunk)
         if number != loaded:
             chunk.clear()  # before the next one is made: two at a time would double the memory
@@ -104,17 +128,7 @@ def fit(
         rate = spec.batch / (time.perf_counter() - started)
         if (step + 1) % spec.checkpoint_steps == 0 and step + 1 < spec.steps:
             save()
-        try:
-            monitor.update(STAGE, step + 1, spec.steps, **_mean(figures), tokens_per_s=rate)
-        except Cancelled:
-            save()
-            raise
-    if done < spec.steps:
-        save()
-    for address, trainer in trainers.items():
-        trainer.sae.finish(spec)
-        trainer.sae.fold_input_scale(scales[address])
-    return {address: trainer.sae.requires_grad_(False) for address, trainer in trainers.items()}
+        monitor.update(STAGE, step + 1, spec.steps, **_mean(figures), tokens_per_s=rate)
 
 
 def _new_trainers(

@@ -71,17 +71,31 @@ def address_of(name: str) -> Address | None:
 def save_saelens(
     sae: SAE, folder: Path, *, model_name: str | None = None, context_size: int | None = None
 ) -> Path:
-    """Write a dictionary so that SAELens loads it.
+    """Write a dictionary into a folder that SAELens loads; see `saelens_files`.
+
+    Returns:
+        The folder, made if it was missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = saelens_files(sae, model_name=model_name, context_size=context_size)
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return folder
+
+
+def saelens_files(
+    sae: SAE, *, model_name: str | None = None, context_size: int | None = None
+) -> dict[str, bytes]:
+    """A dictionary as the files of a folder that SAELens loads.
 
     Args:
         sae: The dictionary; decoder norms and input scale must already be folded, as they are in
             every dictionary that `fit` returns.
-        folder: Where; made if it is missing.
         model_name: Recorded in the metadata.
         context_size: Recorded in the metadata.
 
     Returns:
-        The folder.
+        File contents by name, the same bytes for the same dictionary.
     """
     config: dict[str, Any] = {
         "d_in": sae.d_in,
@@ -119,12 +133,13 @@ def save_saelens(
         metadata["training_architecture"] = "jumprelu"
         tensors |= {"b_enc": sae.b_enc, "threshold": sae.threshold}
     config["metadata"] = metadata
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / WEIGHTS, to_bytes(_plain(tensors)))
+    files = {
+        WEIGHTS: to_bytes(_plain(tensors)),
+        CONFIG: json.dumps(config, indent=2, sort_keys=True).encode(),
+    }
     if isinstance(sae, TopKSAE):
-        write_atomically(folder / THRESHOLD, to_bytes(_plain({"threshold": sae.threshold})))
-    write_atomically(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True).encode())
-    return folder
+        files[THRESHOLD] = to_bytes(_plain({"threshold": sae.threshold}))
+    return files
 
 
 def load_saelens(folder: str | Path) -> SAE:

@@ -19,7 +19,7 @@ from interpretops.sae.cards import describe_features
 from interpretops.sae.dictionary import CARDS, INDEX, Dictionary, DictionaryIndex, pack_cards
 from interpretops.sae.evaluation import evaluate_dictionary
 from interpretops.sae.fitting import fit
-from interpretops.sae.saelens import save_saelens
+from interpretops.sae.saelens import saelens_files
 from interpretops.sae.spec import DictionarySpec
 from interpretops.sae.token_stream import TokenStream
 from interpretops.sae.topk import TopKSAE
@@ -120,6 +120,7 @@ def _make(
             skip_positions=spec.skip_positions,
             forward_tokens=spec.forward_tokens,
             seed=spec.seed,
+            monitor=monitor,
         )
         if spec.batch <= activations.n_rows <= spec.buffer_tokens:
             # All of it fits into the buffer: later epochs need no forward.
@@ -167,12 +168,9 @@ def _make(
         for address, cards in described.items():
             draft.write_bytes(f"{address}/{CARDS}", pack_cards(cards))
     for address, sae in saes.items():
-        save_saelens(
-            sae,
-            draft.path / str(address),
-            model_name=model.name,
-            context_size=spec.context_length,
-        )
+        files = saelens_files(sae, model_name=model.name, context_size=spec.context_length)
+        for name, data in files.items():
+            draft.write_bytes(f"{address}/{name}", data)
     draft.write_json(
         INDEX,
         DictionaryIndex(
