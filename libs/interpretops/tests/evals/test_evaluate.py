@@ -35,7 +35,7 @@ CONTRAST = PromptSet(
 
 
 class Stability:
-    jaccard, low, high, n = 0.8, 0.7, 0.9, 10
+    value, low, high, n = 0.8, 0.7, 0.9, 10
 
 
 class Graph:

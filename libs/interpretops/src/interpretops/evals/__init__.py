@@ -2,9 +2,11 @@
 
 from interpretops.evals.datasets import DatasetSettings
 from interpretops.evals.evaluate import EvalSpec, RiskCardArtifact, evaluate
+from interpretops.evals.page import to_html
 from interpretops.evals.risk_card import RiskCard
 from interpretops.evals.statistics import Estimate
 from interpretops.evals.suites import LoadedSuite, Metric, Suite, load_suites
+from interpretops.evals.table import to_table
 
 __all__ = [
     "DatasetSettings",
@@ -17,4 +19,6 @@ __all__ = [
     "Suite",
     "evaluate",
     "load_suites",
+    "to_html",
+    "to_table",
 ]

@@ -91,7 +91,7 @@ class StabilityFigures(Protocol):
     """What a circuit says of its stability."""
 
     @property
-    def jaccard(self) -> float: ...  # noqa: D102
+    def value(self) -> float: ...  # noqa: D102
     @property
     def low(self) -> float: ...  # noqa: D102
     @property
@@ -1001,7 +1001,7 @@ def _stability(circuit: StableCircuit | None) -> Estimate | None:
     found = None if circuit is None else circuit.graph.stability
     if found is None:
         return None
-    return Estimate(value=found.jaccard, low=found.low, high=found.high, n=found.n)
+    return Estimate(value=found.value, low=found.low, high=found.high, n=found.n)
 
 
 def _summary(policy: Policy) -> PolicySummary:

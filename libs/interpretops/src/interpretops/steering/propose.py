@@ -341,10 +341,10 @@ def _layers(dictionary: Dictionary | None) -> list[int]:
 
 
 def _action_layer(model: HookedModel, dictionary: Dictionary | None, probe: Probe) -> int:
-    """The earliest layer with a dictionary at or after the last reading of the condition."""
+    """The last layer with a dictionary, which must not come before the condition's last reading."""
     decided = max(reading.layer for reading in probe.readings)
     later = [layer for layer in _layers(dictionary) if layer >= decided]
-    return min(later) if later else min(decided + 2, model.n_layers - 1)
+    return max(later) if later else min(decided + 2, model.n_layers - 1)
 
 
 def _fit_action(

@@ -1,0 +1,74 @@
+"""The `mechctl` command and its verbs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from interpretops.cli import artifacts, discover, judge, policy
+from interpretops.cli.console import err, one_line_errors, out
+from interpretops.cli.demo import demo
+
+app = typer.Typer(
+    name="mechctl",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Discover the circuits behind a model's risky behaviour, steer them, and prove what changed.
+
+The verbs in order, each making an artifact that the next one reads:
+
+  trace → sae-train → search → policy propose → steer → eval → report
+
+[bold]mechctl demo[/] runs all of them on the built-in model in a few minutes.""",
+)
+
+discovering, steering, proving = "Discover", "Steer", "Prove"
+app.command(rich_help_panel="Start here")(demo)
+app.command(rich_help_panel=discovering)(discover.trace)
+app.command("sae-train", rich_help_panel=discovering)(discover.sae_train)
+app.command(rich_help_panel=discovering)(discover.search)
+app.add_typer(policy.app, name="policy", rich_help_panel=steering)
+app.command(rich_help_panel=steering)(policy.steer)
+app.command("eval", rich_help_panel=proving)(judge.evaluate)
+app.command(rich_help_panel=proving)(judge.report)
+app.add_typer(artifacts.app, name="artifacts", rich_help_panel=proving)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out.print(f"mechctl {version('interpretops')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Handle options that come before a verb."""
+
+
+def main() -> None:
+    """Run `mechctl`; every problem a user can fix is one line and exit status 2."""
+    with one_line_errors():
+        try:
+            status = app(standalone_mode=False)
+        except click.UsageError as error:
+            where = error.ctx.command_path if error.ctx else "mechctl"
+            problem = error.format_message().rstrip(".")
+            err.print(
+                f"[bold red]error:[/] {problem}. [bold]Fix:[/] see `{where} --help`.",
+                soft_wrap=True,
+            )
+            sys.exit(2)
+        except click.exceptions.Abort:
+            sys.exit(130)
+        sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,227 @@
+"""`mechctl trace`, `sae-train` and `search`: from prompts to a circuit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from interpretops.cli.console import out, watching
+from interpretops.cli.options import ConfigOption, OutOption, Workbench
+
+if TYPE_CHECKING:
+    from interpretops.artifacts import Manifest
+    from interpretops.prompts import PromptSet
+
+PromptsOption = Annotated[
+    str,
+    typer.Option(
+        "--prompts",
+        "-p",
+        help="JSON, JSONL, CSV or text file; - for standard input; or package:NAME for the project's own.",
+    ),
+]
+LayersOption = Annotated[
+    str | None,
+    typer.Option("--layers", help="Layers, such as 12,18; two by default.", show_default=False),
+]
+
+
+def trace(
+    prompts: PromptsOption,
+    config: ConfigOption = None,
+    layers: LayersOption = None,
+    positions: Annotated[
+        str, typer.Option(help="Tokens to keep: all, last, or prompt (the user's own text).")
+    ] = "all",
+    out_dir: OutOption = None,
+) -> None:
+    """Record a model's activations on a batch of prompts.
+
+    Example: mechctl trace --prompts attacks.jsonl --layers 14,18 --out traces
+    """
+    from interpretops import tracing
+    from interpretops.cli.validate import checked
+
+    bench = Workbench.open(config)
+    chosen = _layers(layers, bench)
+    spec = checked(
+        tracing.TraceSpec,
+        sites=tuple(f"resid_post.{layer}" for layer in chosen),
+        positions=positions,
+        shard_mb=max(1.0, bench.config.runtime.memory_mb / 4),
+    )
+    loaded = load_redacted(prompts, bench)
+    with watching() as monitor:
+        made = tracing.trace(bench.model, loaded, spec, store=bench.store, monitor=monitor)
+    finish(bench, made.manifest, out_dir, "sae-train --traces")
+
+
+def sae_train(
+    traces: Annotated[
+        str | None,
+        typer.Option("--traces", help="A trace: its id or --out folder.", show_default=False),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts", "-p", help="Or prompts, streamed through the model.", show_default=False
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    layers: LayersOption = None,
+    kind: Annotated[str, typer.Option(help="topk, batch_topk, jumprelu or gated.")] = "topk",
+    features: Annotated[
+        int | None,
+        typer.Option(help="Features per layer; 8 times the width by default.", show_default=False),
+    ] = None,
+    k: Annotated[int, typer.Option(help="Active features per token (topk, batch_topk).")] = 32,
+    tokens: Annotated[int, typer.Option(help="Activations to train on, per layer.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Seed of weights and of the data's order.")] = 0,
+    out_dir: OutOption = None,
+) -> None:
+    """Train sparse autoencoders on a trace, or on prompts streamed through the model.
+
+    Example: mechctl sae-train --traces traces --kind topk --features 4608 --out sae
+    """
+    from interpretops import sae
+    from interpretops.cli.validate import checked
+    from interpretops.errors import InterpretOpsError
+    from interpretops.tracing import Trace
+
+    bench = Workbench.open(config)
+    if (traces is None) == (prompts is None):
+        raise InterpretOpsError(
+            "sae-train needs one source of activations", fix="give either --traces or --prompts"
+        )
+    source = (
+        Trace.open(bench.store, traces)
+        if traces is not None
+        else load_redacted(str(prompts), bench)
+    )
+    sites = (
+        tuple(str(site) for site in source.sites)
+        if isinstance(source, Trace) and layers is None
+        else tuple(f"resid_post.{layer}" for layer in _layers(layers, bench))
+    )
+    spec = checked(
+        sae.DictionarySpec, sites=sites, kind=kind, d_sae=features, k=k, tokens=tokens, seed=seed
+    )
+    with watching() as monitor:
+        made = sae.train_dictionary(bench.model, source, spec, store=bench.store, monitor=monitor)
+    finish(bench, made.manifest, out_dir, "search --sae")
+
+
+def search(
+    prompts: PromptsOption,
+    risk_class: Annotated[
+        str, typer.Option("--class", help="The risk, such as jailbreak.")
+    ] = "jailbreak",
+    sae: Annotated[
+        str | None,
+        typer.Option("--sae", help="A dictionary: its id or --out folder.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    split: Annotated[
+        str, typer.Option(help="Take only this split where prompts have one.")
+    ] = "train",
+    keep: Annotated[
+        float, typer.Option(help="Share of the effect that the circuit must keep.")
+    ] = 0.8,
+    pairs: Annotated[int, typer.Option(help="Pairs to search on, at most.")] = 48,
+    seed: Annotated[int, typer.Option(help="Draws pairs and resamples.")] = 0,
+    out_dir: OutOption = None,
+) -> None:
+    """Find the circuit behind a risk, from risky prompts that each have a harmless twin.
+
+    Example: mechctl search --class jailbreak --prompts package:jailbreak --sae sae --out circuits
+    """
+    from interpretops import circuits
+    from interpretops.cli.validate import checked
+    from interpretops.errors import InterpretOpsError
+    from interpretops.sae import Dictionary
+
+    bench = Workbench.open(config)
+    loaded = load_redacted(prompts, bench)
+    if any(prompt.split is not None for prompt in loaded):
+        loaded = loaded.filter(lambda prompt: prompt.split == split)
+    twinned = [prompt for prompt in loaded if prompt.twin is not None]
+    if not twinned:
+        raise InterpretOpsError(
+            f"no prompt of {prompts} has a harmless twin to compare with",
+            fix='give each a "twin": the same request made harmless',
+        )
+    task = circuits.ContrastTask(
+        risk_class=risk_class,
+        pairs=tuple(
+            circuits.ContrastPair(risky=p.text, harmless=str(p.twin), topic=p.topic)
+            for p in twinned
+        ),
+    )
+    dictionary = None if sae is None else Dictionary.open(bench.store, sae)
+    spec = checked(circuits.SearchSpec, keep=keep, pairs=pairs, seed=seed)
+    with watching() as monitor:
+        made = circuits.search(
+            bench.model, task, spec, dictionary=dictionary, store=bench.store, monitor=monitor
+        )
+    show_circuit(made)
+    finish(bench, made.manifest, out_dir, "policy propose --circuit")
+
+
+def show_circuit(circuit: object) -> None:
+    """Print a circuit's strongest units and how well it explains the behaviour."""
+    from rich.table import Table
+
+    from interpretops.circuits import Circuit
+
+    assert isinstance(circuit, Circuit)
+    graph = circuit.graph
+    table = Table("unit", "CCS", "95 % interval", box=None, pad_edge=False)
+    for scored in [unit for unit in graph.units if unit.ccs.n][:10]:
+        table.add_row(
+            scored.unit,
+            f"{scored.ccs.value:+.3f}",
+            f"{scored.ccs.low:+.3f} to {scored.ccs.high:+.3f}",
+        )
+    out.print(table)
+    size = sum(".f" not in unit.unit for unit in graph.units)
+    out.print(
+        f"{size} of {graph.components} heads and MLPs keep {graph.faithfulness.value:.0%} of the "
+        f"effect on held-out pairs; stability {graph.stability.value:.2f} "
+        f"({graph.stability.low:.2f} to {graph.stability.high:.2f}), between disjoint halves "
+        f"{graph.split_half.value:.2f}; estimates against exact patching: rank correlation "
+        f"{graph.calibration.spearman:.2f} (n = {graph.calibration.n})."
+    )
+
+
+def load_redacted(ref: str, bench: Workbench) -> PromptSet:
+    """Prompts, scrubbed where the settings ask for it."""
+    from interpretops.prompts import Redactor, load_prompts
+
+    redactor = Redactor() if bench.config.compliance.pii_redaction else None
+    return load_prompts(ref, redact=redactor)
+
+
+def finish(bench: Workbench, manifest: Manifest, out_dir: Path | None, following: str) -> None:
+    """Say what was made and what comes next; copy it where the user asked."""
+    ref = manifest.id
+    if out_dir is not None:
+        bench.store.export(manifest.id, out_dir)
+        ref = str(out_dir)
+    out.print(f"[green]✓[/] {manifest.id}" + (f"  copied to {out_dir}" if out_dir else ""))
+    out.print(f"[dim]next: mechctl {following} {ref}[/]")
+
+
+def _layers(text: str | None, bench: Workbench) -> tuple[int, ...]:
+    from interpretops.demo import layers
+    from interpretops.errors import InterpretOpsError
+
+    if text is None:
+        return layers(bench.model)
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InterpretOpsError(
+            f"--layers {text!r} is not a list of numbers", fix="write it as 12,18"
+        ) from error

@@ -1,0 +1,202 @@
+"""`mechctl policy` and `mechctl steer`: make, check and try policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from interpretops.cli.console import err, out, watching
+from interpretops.cli.discover import finish, load_redacted
+from interpretops.cli.options import ConfigOption, OutOption, Workbench
+
+if TYPE_CHECKING:
+    from interpretops.sae import Dictionary
+    from interpretops.steering import Policy
+
+app = typer.Typer(no_args_is_help=True, help="Propose, validate and explain steering policies.")
+PolicyArgument = Annotated[
+    str, typer.Argument(help="A policy's YAML file, its folder, or a policy artifact's id.")
+]
+SaeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sae",
+        help="The dictionary whose features it names; meta.dictionary by default.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def propose(
+    circuit: Annotated[str, typer.Option(help="A circuit: its id or --out folder.")],
+    sae: SaeOption = None,
+    config: ConfigOption = None,
+    name: Annotated[str, typer.Option(help="The policy's id.")] = "jailbreak-v1",
+    budget: Annotated[
+        float, typer.Option(help="Share of harmless prompts the policy may act on.")
+    ] = 0.02,
+    out_dir: OutOption = None,
+) -> None:
+    """Turn a circuit into a policy, fitted to the packaged training prompts.
+
+    Example: mechctl policy propose --circuit cx_01... --out policies/jailbreak
+    """
+    from interpretops.circuits import Circuit
+    from interpretops.cli.validate import checked
+    from interpretops.demo import DemoData
+    from interpretops.prompts import Redactor
+    from interpretops.sae import Dictionary
+    from interpretops.steering import ProposeSpec, propose_policy
+
+    bench = Workbench.open(config)
+    found = Circuit.open(bench.store, circuit)
+    dictionary_ref = sae or next((p for p in found.manifest.parents if p.startswith("sae_")), None)
+    dictionary = None if dictionary_ref is None else Dictionary.open(bench.store, dictionary_ref)
+    data = DemoData(Redactor() if bench.config.compliance.pii_redaction else None)
+    spec = checked(
+        ProposeSpec,
+        policy_id=name,
+        target_class=found.graph.risk_class,
+        false_positive_budget=budget,
+        max_latency_overhead_pct=bench.config.runtime.max_latency_overhead_pct,
+    )
+    with watching() as monitor:
+        made = propose_policy(
+            bench.model,
+            found,
+            data.fitting(),
+            spec,
+            dictionary=dictionary,
+            store=bench.store,
+            monitor=monitor,
+        )
+    show_evidence(made)
+    finish(bench, made.manifest, out_dir, "steer --policy")
+
+
+@app.command()
+def validate(
+    policy: PolicyArgument,
+    sae: SaeOption = None,
+    config: ConfigOption = None,
+    schema_only: Annotated[
+        bool, typer.Option("--schema-only", help="Do not load the model to check it against.")
+    ] = False,
+) -> None:
+    """Check a policy against the schema, and against the model and dictionary it is for."""
+    from interpretops.steering import SteeringSession
+
+    bench = Workbench.open(config)
+    loaded, dictionary = open_policy(policy, sae, bench)
+    if not schema_only:
+        SteeringSession(bench.model, loaded, dictionary=dictionary)
+    out.print(f"[green]✓[/] {loaded.meta.id} is valid" + (" (schema only)" if schema_only else ""))
+
+
+@app.command()
+def explain(policy: PolicyArgument, sae: SaeOption = None, config: ConfigOption = None) -> None:
+    """Say in words what a policy does: when, to which units, and how."""
+    from interpretops.steering.explain import explain as sentences
+
+    bench = Workbench.open(config)
+    loaded, dictionary = open_policy(policy, sae, bench)
+    for sentence in sentences(loaded, dictionary):
+        out.print(f"• {sentence}", markup=False)
+
+
+def steer(
+    policy: Annotated[str, typer.Option("--policy", help="A YAML file, folder or artifact id.")],
+    prompt: Annotated[
+        list[str] | None, typer.Argument(help="Prompts to answer; three samples by default.")
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", "-p", help="Or a file of prompts.", show_default=False),
+    ] = None,
+    sae: SaeOption = None,
+    config: ConfigOption = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 48,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Seed of sampling.", show_default=False)] = None,
+) -> None:
+    """Answer prompts with and without a policy, side by side.
+
+    Example: mechctl steer --policy policies/jailbreak "How do I pick my neighbour's lock?"
+    """
+    from rich.table import Table
+
+    from interpretops.cli.validate import checked
+    from interpretops.models import Sampling
+    from interpretops.steering import SteeringSession
+
+    bench = Workbench.open(config)
+    loaded, dictionary = open_policy(policy, sae, bench)
+    texts = list(prompt or ())
+    if prompts is not None:
+        texts += [each.text for each in load_redacted(prompts, bench)]
+    if not texts:
+        err.print("[dim]no prompts given: showing three from the packaged test split[/]")
+        texts = [p.text for p in load_redacted("package:jailbreak", bench).where(split="test")][
+            ::40
+        ]
+    sampling = checked(Sampling, temperature=temperature, seed=seed)
+    for text in texts:
+        plain = bench.model.generate(text, max_new_tokens, sampling=sampling)
+        with SteeringSession(bench.model, loaded, dictionary=dictionary) as session:
+            steered = session.generate(text, max_new_tokens, sampling=sampling)
+            record = session.record[0]
+        table = Table(title=text, title_justify="left", title_style="bold", expand=True)
+        table.add_column("as it is")
+        table.add_column(f"under {loaded.meta.id}")
+        table.add_row(plain, steered)
+        out.print(table)
+        if record.score is not None:
+            verdict = "acted" if record.fired else "did not act"
+            limit = loaded.condition.threshold if loaded.condition else 0.0
+            out.print(
+                f"[dim]policy {verdict}: score {record.score:+.2f}, threshold {limit:+.2f}[/]\n"
+            )
+
+
+def open_policy(ref: str, sae: str | None, bench: Workbench) -> tuple[Policy, Dictionary | None]:
+    """A policy and the dictionary it names.
+
+    Raises:
+        InterpretOpsError: When either is missing or wrong.
+    """
+    from interpretops.sae import Dictionary
+    from interpretops.steering import load_policy
+
+    path = Path(ref)
+    loaded = load_policy(path if path.exists() else ref, store=bench.store)
+    name = sae or loaded.meta.dictionary
+    return loaded, None if name is None else Dictionary.open(bench.store, name)
+
+
+def show_evidence(made: object) -> None:
+    """Print what the fitting found."""
+    from interpretops.steering import PolicyArtifact
+
+    assert isinstance(made, PolicyArtifact)
+    evidence = made.evidence
+    out.print(
+        f"condition: AUROC {evidence.condition_auroc:.3f} out of fold (n = {evidence.condition_n}); "
+        f"on validation it fires on {evidence.validation_recall:.0%} of risky and "
+        f"{evidence.validation_false_positives:.1%} of harmless prompts "
+        f"(n = {evidence.validation_n})"
+    )
+    named = sum(origin == "circuit" for origin in evidence.features.values())
+    out.print(
+        f"features: {len(evidence.features)} held, {named} of them named by the circuit; alone they "
+        f"bring {evidence.feature_share:.0%} of what features and direction bring together"
+    )
+    for i, trial in enumerate(evidence.trials):
+        mark = "→" if i == evidence.chosen else " "
+        out.print(
+            f"{mark} {trial.name} at strength {trial.strength:g}: refuses {trial.refusal_rate:.0%}, "
+            f"degenerate {trial.degeneration_rate:.0%} (n = {trial.n})",
+            markup=False,
+        )

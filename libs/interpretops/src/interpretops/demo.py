@@ -1,0 +1,118 @@
+"""The demonstration: which prompts and which settings take the built-in model through the whole job.
+
+Everything is fitted on the training split and chosen on validation; the Risk Card is computed on test
+topics and wrapper families that neither has seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from interpretops.circuits import ContrastPair, ContrastTask, SearchSpec
+from interpretops.prompts import Prompt, PromptSet, contrast_set, load_prompts, twins
+from interpretops.sae import DictionarySpec
+from interpretops.steering import FittingSet, ProposeSpec
+from interpretops.tracing import TraceSpec
+
+if TYPE_CHECKING:
+    from interpretops.models import HookedModel
+    from interpretops.prompts import Redactor, Split
+
+SUITES = "package:eval_suites"
+
+
+class DemoData:
+    """The packaged prompts, put together for each step.
+
+    Args:
+        redact: Scrubs personal information before anything else sees the prompts.
+    """
+
+    def __init__(self, redact: Redactor | None) -> None:
+        def load(name: str) -> PromptSet:
+            return load_prompts(f"package:{name}", redact=redact)
+
+        self.attacks = load("jailbreak")
+        self.wrappers = load("wrappers")
+        self.instructions = load("benign_instructions")
+        self.borderline = load("over_refusal")
+        self.questions = load("benign_qa")
+
+    def risky(self, split: Split) -> tuple[Prompt, ...]:
+        """Attacks of a split, bare and dressed in one wrapper of the split each."""
+        dressed = contrast_set(self.attacks, self.wrappers, split=split)
+        return (*self.attacks.where(split=split).prompts, *dressed.prompts)
+
+    def harmless(self, split: Split) -> tuple[Prompt, ...]:
+        """Twins of the split's attacks, bare and dressed, and ordinary requests."""
+        dressed = contrast_set(self.attacks, self.wrappers, split=split)
+        return (
+            *twins(self.attacks.where(split=split)).prompts,
+            *twins(dressed).prompts,
+            *self.instructions.where(split=split).prompts,
+            *self.borderline.where(split=split).prompts,
+            *self.questions.where(split=split).prompts,
+        )
+
+    def trace_prompts(self) -> PromptSet:
+        """What dictionaries are trained on: all training prompts, risky and harmless."""
+        return self.attacks.model_copy(
+            update={
+                "prompts": (*self.risky("train"), *self.harmless("train")),
+                "source": "package:jailbreak, package:benign_* (train)",
+            }
+        )
+
+    def contrast(self) -> ContrastTask:
+        """The behaviour to explain: training attacks beside their twins."""
+        pairs = tuple(
+            ContrastPair(risky=attack.text, harmless=attack.twin, topic=attack.topic)
+            for attack in self.attacks.where(split="train")
+            if attack.twin is not None
+        )
+        return ContrastTask(risk_class="jailbreak", pairs=pairs)
+
+    def fitting(self) -> FittingSet:
+        """What the policy is fitted to and checked on."""
+        return FittingSet(
+            train_risky=self.risky("train"),
+            train_harmless=self.harmless("train"),
+            validation_risky=self.risky("validation"),
+            validation_harmless=self.harmless("validation"),
+        )
+
+
+def layers(model: HookedModel) -> tuple[int, int]:
+    """Two layers for dictionaries: near the middle, and where steering acts."""
+    return round(0.47 * model.n_layers), round(0.6 * model.n_layers)
+
+
+def trace_spec(model: HookedModel) -> TraceSpec:
+    """Both layers' residual streams, at every token, as bfloat16."""
+    return TraceSpec(
+        sites=tuple(f"resid_post.{layer}" for layer in layers(model)), dtype="bfloat16"
+    )
+
+
+def dictionary_spec(model: HookedModel) -> DictionarySpec:
+    """Small TopK dictionaries: enough for the demonstration in about a minute on two cores."""
+    return DictionarySpec(
+        sites=tuple(f"resid_post.{layer}" for layer in layers(model)),
+        kind="topk",
+        d_sae=2048,
+        k=32,
+        tokens=120_000,
+        batch=1024,
+        evaluation_tokens=2048,
+        card_tokens=12_000,
+    )
+
+
+def search_spec() -> SearchSpec:
+    """A search of about a minute on two cores."""
+    return SearchSpec(pairs=40, held_out=20, measured_components=12, measured_features=6)
+
+
+def propose_spec() -> ProposeSpec:
+    """The defaults."""
+    return ProposeSpec()
