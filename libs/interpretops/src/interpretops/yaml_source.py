@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from interpretops.errors import InterpretOpsError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -181,9 +182,10 @@ def _in_data(loc: tuple[int | str, ...], data: Any) -> KeyPath:
     """The part of pydantic's location that is in the data: tags of unions are not."""
     path: KeyPath = ()
     for i, step in enumerate(loc):
-        if (isinstance(data, dict) and isinstance(step, str) and step in data) or (
-            isinstance(data, list) and isinstance(step, int) and step < len(data)
-        ):
+        known: Collection[Any] = data if isinstance(data, dict) else ()
+        if isinstance(data, list):
+            known = range(len(data))
+        if step in known:
             path, data = (*path, step), data[step]
         elif i == len(loc) - 1 and isinstance(data, dict):
             path = (*path, step)  # a missing key: its place is its parent's

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import textwrap
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest, ModelRef
 from interpretops.errors import InterpretOpsError
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODEL = ModelRef(name="m", architecture="A", dtype="float32", fingerprint="0" * 64)
 

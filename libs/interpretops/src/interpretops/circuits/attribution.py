@@ -8,16 +8,18 @@ Heads are scored in their own `head_dim` coordinates (`z`), which needs no `[hea
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from interp_engine import Address
 
 from interpretops.circuits.graph import Unit
+from interpretops.circuits.patching import split_heads
 from interpretops.progress import SILENT, Monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from interpretops.circuits.patching import Patcher
 
@@ -45,17 +47,17 @@ class Gradients:
             at = corrupt + (step + 0.5) / steps * (clean - corrupt)
             taken: dict[Address, torch.Tensor] = {}
             with torch.enable_grad(), model.hooks() as hooks:
-                hooks.write(Address("embeddings"), lambda x, at=at: at.detach().requires_grad_())
+                start = at.detach().requires_grad_()
+                hooks.write(Address("embeddings"), _constant(start))
                 for address in self._sites(patcher):
-                    hooks.read(address, lambda x, a=address, taken=taken: taken.__setitem__(a, x))
+                    hooks.keep(address, taken, address)
                 metric = runs.forward(runs.clean).sum()
             found = torch.autograd.grad(metric, list(taken.values()))
             for address, gradient in zip(taken, found, strict=True):
                 share = gradient / steps
                 totals[address] = totals[address] + share if address in totals else share
             monitor.update("attributing", step + 1, steps)
-        heads = (model.n_heads, -1)
-        self.z = [totals[Address("z", i)].unflatten(-1, heads) for i in layers]
+        self.z = [split_heads(totals[Address("z", i)], model.n_heads) for i in layers]
         self.mlp = [totals[Address("mlp_out_post", i)] for i in layers]
         self.resid = {i: totals[Address("resid_post", i)] for i in patcher.saes}
 
@@ -118,19 +120,19 @@ def edge_scores(
     mlp: dict[int, torch.Tensor] = {}
     last = model.n_layers - 1
 
-    def leaf(x: torch.Tensor, into: dict[int, torch.Tensor], layer: int) -> torch.Tensor:
+    def leaf(into: dict[int, torch.Tensor], layer: int, x: torch.Tensor) -> torch.Tensor:
         into[layer] = x.detach().requires_grad_()
         return into[layer]
 
     with torch.enable_grad(), model.hooks() as hooks:
         for i in range(model.n_layers):
-            hooks.write(Address("resid_pre", i), lambda x, i=i: leaf(x, resid_pre, i))
-            hooks.read(Address("z", i), lambda x, i=i: z.__setitem__(i, x))
+            hooks.write(Address("resid_pre", i), partial(leaf, resid_pre, i))
+            hooks.keep(Address("z", i), z, i)
             # The MLP's own input gradient must not run through this layer's attention.
             hooks.write(Address("attn_out", i), lambda x: x.detach())
-            hooks.read(Address("mlp_out_post", i), lambda x, i=i: mlp.__setitem__(i, x))
+            hooks.keep(Address("mlp_out_post", i), mlp, i)
             if i in patcher.saes or i == last:
-                hooks.write(Address("resid_post", i), lambda x, i=i: leaf(x, resid_post, i))
+                hooks.write(Address("resid_post", i), partial(leaf, resid_post, i))
         metric = runs.forward(runs.clean).sum()
         effects = {u: _attributed(u, patcher, gradients, z, mlp, resid_post) for u in units}
 
@@ -164,8 +166,9 @@ def _attributed(
 ) -> torch.Tensor:
     """A unit's output times the gradient it was attributed with, summed over pairs."""
     if unit.kind == "head":
-        heads = z[unit.layer].unflatten(-1, (patcher.model.n_heads, -1))
-        return (heads[:, :, unit.index] * gradients.z[unit.layer][:, :, unit.index]).sum()
+        heads = split_heads(z[unit.layer], patcher.model.n_heads)
+        along = heads[:, :, unit.index] * gradients.z[unit.layer][:, :, unit.index]
+        return along.sum()
     if unit.kind == "mlp":
         return (mlp[unit.layer] * gradients.mlp[unit.layer]).sum()
     sae = patcher.saes[unit.layer]
@@ -191,3 +194,10 @@ def _change(unit: Unit, patcher: Patcher) -> torch.Tensor:
         before = sae.encode_features(clean.resid[unit.layer], ids)
         change = before - patcher.corrupt_features(unit.layer, ids)
         return (change @ sae.W_dec[ids]) * real
+
+
+def _constant(value: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def replace(_: torch.Tensor) -> torch.Tensor:
+        return value
+
+    return replace

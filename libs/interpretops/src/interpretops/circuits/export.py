@@ -25,7 +25,7 @@ _FEATURE_TYPES = {
 def attribution_graph(graph: CircuitGraph, model: ModelRef, task: ContrastTask) -> dict[str, Any]:
     """The circuit in the attribution-graph schema, as plain JSON data."""
     strengths = {scored.unit: scored.ccs.value for scored in graph.units}
-    nodes = [_node(name, strength, graph) for name, strength in strengths.items()]
+    nodes = [_node(name, strength) for name, strength in strengths.items()]
     nodes.append(_output(graph))
     ids = {name: node["node_id"] for name, node in zip([*strengths, "output"], nodes, strict=True)}
     links = [
@@ -56,7 +56,7 @@ def attribution_graph(graph: CircuitGraph, model: ModelRef, task: ContrastTask) 
     }
 
 
-def _node(name: str, strength: float, graph: CircuitGraph) -> dict[str, Any]:
+def _node(name: str, strength: float) -> dict[str, Any]:
     unit = Unit.parse(name)
     layer = str(unit.layer)
     # Cantor pairing of layer and index, as circuit-tracer numbers features.

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from interpretops.sae import SAE
 
 
+def split_heads(z: torch.Tensor, n_heads: int) -> torch.Tensor:
+    """`z` by head: `[batch, seq, n_heads * head_dim]` as `[batch, seq, n_heads, head_dim]`."""
+    return z.reshape(*z.shape[:-1], n_heads, -1)
+
+
 @dataclass(frozen=True)
 class Activations:
     """What every component put out on one run, `[pairs, seq, ...]`.
@@ -89,13 +94,20 @@ class Patcher:
                 elif unit.kind == "feature":
                     features.setdefault(unit.layer, []).append(unit.index)
                 else:
-                    value = self.corrupt.mlp[unit.layer]
-                    hooks.write(Address("mlp_out_post", unit.layer), lambda x, v=value: v)
+                    hooks.write(Address("mlp_out_post", unit.layer), self._replace_mlp(unit.layer))
             for layer, indices in heads.items():
                 hooks.write(Address("z", layer), self._replace_heads(layer, indices))
             for layer, indices in features.items():
                 hooks.write(Address("resid_post", layer), self._replace_features(layer, indices))
             yield
+
+    def _replace_mlp(self, layer: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        value = self.corrupt.mlp[layer]
+
+        def replace(_: torch.Tensor) -> torch.Tensor:
+            return value
+
+        return replace
 
     def _replace_heads(
         self, layer: int, indices: list[int]
@@ -103,9 +115,10 @@ class Patcher:
         value = self.corrupt.z[layer]
 
         def replace(x: torch.Tensor) -> torch.Tensor:
-            z = x.unflatten(-1, value.shape[-2:]).clone()
+            z = x.reshape(value.shape).clone()
             z[:, :, indices] = value[:, :, indices]
-            return z.flatten(-2)
+            flat: torch.Tensor = z.flatten(-2)
+            return flat
 
         return replace
 
@@ -128,12 +141,12 @@ class Patcher:
         resid: dict[int, torch.Tensor] = {}
         with self.model.hooks() as hooks:
             for layer in layers:
-                hooks.read(Address("z", layer), lambda x, i=layer: z.__setitem__(i, x))
-                hooks.read(Address("mlp_out_post", layer), lambda x, i=layer: mlp.__setitem__(i, x))
+                hooks.keep(Address("z", layer), z, layer)
+                hooks.keep(Address("mlp_out_post", layer), mlp, layer)
             for layer in self.saes:
-                hooks.read(Address("resid_post", layer), lambda x, i=layer: resid.__setitem__(i, x))
+                hooks.keep(Address("resid_post", layer), resid, layer)
             metric = self.runs.forward(batch)
-        heads = (self.model.n_heads, -1)
+        heads = self.model.n_heads
         return Activations(
-            [z[i].unflatten(-1, heads) for i in layers], [mlp[i] for i in layers], resid, metric
+            [split_heads(z[i], heads) for i in layers], [mlp[i] for i in layers], resid, metric
         )

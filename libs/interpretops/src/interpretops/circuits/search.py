@@ -268,8 +268,8 @@ def _measure(
     components = batches.patchers[0].components
     ranked = _by_strength(components, scores)
     size = _smallest(batches, ranked, components, spec.keep, monitor)
-    circuit, tested, needed = _prune(batches, ranked[:size], components, spec, monitor)
-    features = _strongest_features(batches, scores, spec)
+    circuit, needed = _prune(batches, ranked[:size], components, spec, monitor)
+    features = _strongest_features(scores, spec)
     measured = [*circuit[: spec.measured_components], *features]
     total = float(batches.effect.mean())
     units = []
@@ -337,10 +337,10 @@ def _prune(
     components: list[Unit],
     spec: SearchSpec,
     monitor: Monitor,
-) -> tuple[list[Unit], list[Unit], list[bool]]:
-    """Drop units, weakest first, that the effect does not need; which tested ones it did need.
+) -> tuple[list[Unit], list[bool]]:
+    """Drop units, weakest first, that the effect does not need; whether the others tested are needed.
 
-    Units are tried in halving groups, so that many needless ones go for the price of one forward.
+    Units are tried in groups of four, so that a forward can rid the circuit of several.
     """
     kept, tested, needed = list(circuit), [], []
     groups = [circuit[i : i + 4] for i in range(0, len(circuit), 4)][::-1]
@@ -353,13 +353,10 @@ def _prune(
         if dispensable:
             kept = rest
         monitor.update("checking what is needed", i + 1, min(len(groups), budget), units=len(kept))
-    surviving = [n for unit, n in zip(tested, needed, strict=True) if unit in kept]
-    return kept, tested, surviving
+    return kept, [n for unit, n in zip(tested, needed, strict=True) if unit in kept]
 
 
-def _strongest_features(
-    batches: _Batches, scores: dict[Unit, torch.Tensor], spec: SearchSpec
-) -> list[Unit]:
+def _strongest_features(scores: dict[Unit, torch.Tensor], spec: SearchSpec) -> list[Unit]:
     """The features of each dictionary with the largest attributed effect."""
     features = [unit for unit in scores if unit.kind == "feature"]
     chosen: list[Unit] = []

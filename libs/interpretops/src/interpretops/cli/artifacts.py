@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from interpretops.cli.console import out
 from interpretops.cli.options import ConfigOption, Workbench
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from interpretops.artifacts import Manifest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,8 +71,6 @@ def show(ref: Ref, config: ConfigOption = None) -> None:
 def lineage(ref: Ref, config: ConfigOption = None) -> None:
     """Show what an artifact was made from, all the way back."""
     from rich.tree import Tree
-
-    from interpretops.artifacts import Manifest
 
     store = Workbench.open(config).store
     manifests = {manifest.id: manifest for manifest in store.lineage(ref)}
@@ -154,7 +157,7 @@ def _size(size: int) -> str:
     return f"{amount:.1f} GB"
 
 
-def _headline(summary: dict[str, object]) -> str:
+def _headline(summary: Mapping[str, object]) -> str:
     shown = [
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in summary.items()

@@ -92,7 +92,7 @@ def watching() -> Iterator[TerminalMonitor]:
 
 @contextmanager
 def _interruptible(monitor: TerminalMonitor) -> Iterator[TerminalMonitor]:
-    def ask(signum: int, frame: FrameType | None) -> None:
+    def ask(signum: int, _: FrameType | None) -> None:
         if signum == signal.SIGINT and monitor._stopping:
             raise KeyboardInterrupt
         monitor.stop()

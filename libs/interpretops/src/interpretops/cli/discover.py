@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,8 @@ from interpretops.cli.console import out, watching
 from interpretops.cli.options import ConfigOption, OutOption, Workbench
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from interpretops.artifacts import Manifest
     from interpretops.prompts import PromptSet
 

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ValidationError
 
 from interpretops.errors import InterpretOpsError
 
-
 Spec = TypeVar("Spec", bound=BaseModel)
 
 

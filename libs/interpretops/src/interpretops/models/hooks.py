@@ -7,7 +7,8 @@ the hooks. What is added here is that a *write* at `resid_mid` reaches the resid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from interp_engine import Address, HookManager
 from interp_engine.address import AddressError, parse_address
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     Read = Callable[[torch.Tensor], None]
     Write = Callable[[torch.Tensor], torch.Tensor]
     Wrap = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+Key = TypeVar("Key")
 
 
 def site(text: str | Address) -> Address:
@@ -62,6 +66,14 @@ class SiteHooks:
         """
         module, side = self._resolve(site(where))
         self._manager.read(module, observe, point=side)
+
+    def keep(self, where: str | Address, into: dict[Key, torch.Tensor], key: Key) -> None:
+        """Put the tensor at a site into a dictionary on every forward.
+
+        Raises:
+            InterpretOpsError: When this model has no such site.
+        """
+        self.read(where, partial(into.__setitem__, key))
 
     def write(self, where: str | Address, change: Write) -> None:
         """Replace the tensor at a site by `change(tensor)` on every forward.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from interpretops.reports.principles import Finding
 from pydantic import BaseModel, ConfigDict
+
+from interpretops.reports.principles import Finding
 
 
 class _Part(BaseModel):

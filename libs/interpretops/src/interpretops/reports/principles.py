@@ -157,7 +157,7 @@ def _notification(_: Facts) -> _Row:
     )
 
 
-def _use(facts: Facts) -> _Row:
+def _use(_: Facts) -> _Row:
     return (
         Status.PARTIAL,
         "Lineage shows every artifact made from the prompts, and each names its purpose by kind: "

@@ -40,6 +40,7 @@ from interpretops.reports.principles import Facts, assess
 from interpretops.sae import Dictionary
 from interpretops.steering import load_policy
 from interpretops.steering.explain import explain
+from interpretops.steering.policy import FeatureClamp, FeatureScale
 
 if TYPE_CHECKING:
     from interpretops.circuits import Measured
@@ -397,9 +398,9 @@ def _features(
         return ()
     named: list[tuple[int, int]] = []
     for intervention in () if policy is None else policy.interventions:
-        selector = intervention.selector
-        for index in getattr(selector, "sae_feature_ids", ()):
-            named.append((selector.layer, index))  # type: ignore[union-attr]
+        if isinstance(intervention, FeatureClamp | FeatureScale):
+            selector = intervention.selector
+            named.extend((selector.layer, index) for index in selector.sae_feature_ids)
     if not named and circuit is not None:
         units = [Unit.parse(u.unit) for u in circuit.graph.units]
         named = [(u.layer, u.index) for u in units if u.kind == "feature"]

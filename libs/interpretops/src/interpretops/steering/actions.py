@@ -7,7 +7,7 @@ touches only the features, heads or directions that the policy names.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from interp_engine import Address
@@ -29,18 +29,6 @@ if TYPE_CHECKING:
     from interpretops.models import HookedModel
     from interpretops.sae import SAE, Dictionary
     from interpretops.steering.policy import Intervention, Policy, Span
-
-
-class SiteAction(Protocol):
-    """A change of the tensor at one site."""
-
-    site: Address
-    span: Span | None
-    units: tuple[str, ...]
-
-    def delta(self, x: torch.Tensor) -> torch.Tensor:
-        """What is to be added to `x` (`[rows, seq, width]`), or a broadcast of it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -111,6 +99,10 @@ class AblateAction:
     def delta(self, x: torch.Tensor) -> torch.Tensor:
         """Minus the component along the direction."""
         return -(x @ self.unit)[..., None] * self.unit
+
+
+SiteAction = FeatureAction | HeadAction | AddAction | AblateAction
+"""A change of the tensor at one site."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +176,8 @@ def bind(policy: Policy, model: HookedModel, dictionary: Dictionary | None) -> B
     readings = _readings(policy, model, name)
     if readings:
         _require_condition_first(readings, sites, modules, model, name)
-    units = tuple(unit for action in (*sites, *modules) for unit in action.units)
+    acting: list[SiteAction | ModuleAction] = [*sites, *modules]
+    units = tuple(unit for action in acting for unit in action.units)
     threshold = 0.0 if policy.condition is None else policy.condition.threshold
     return Bound(policy, readings, threshold, tuple(sites), tuple(modules), units)
 

@@ -38,9 +38,11 @@ def explain(policy: Policy, dictionary: Dictionary | None = None) -> list[str]:
             )
     for (layer, span), clamps in held.items():
         sentences.append(_holding(layer, span, clamps, dictionary))
-    for intervention in policy.interventions:
-        if not (isinstance(intervention, FeatureClamp) and _held(intervention) is not None):
-            sentences.append(f"{_what(intervention, dictionary)}{_where(intervention.span)}.")
+    sentences.extend(
+        f"{_what(intervention, dictionary)}{_where(intervention.span)}."
+        for intervention in policy.interventions
+        if not (isinstance(intervention, FeatureClamp) and _held(intervention) is not None)
+    )
     return sentences
 
 
@@ -110,9 +112,7 @@ def _what(intervention: Intervention, dictionary: Dictionary | None) -> str:
     assert isinstance(intervention, LoraGate)
     selector = intervention.selector
     part = "attention" if selector.block == "attn" else "MLPs"
-    heads = (
-        "" if selector.heads is None else f", heads {', '.join(str(h) for h in selector.heads)}"
-    )
+    heads = "" if selector.heads is None else f", heads {', '.join(str(h) for h in selector.heads)}"
     return (
         f"In the {part}{heads} it adds {intervention.alpha:g} times the low-rank adapter "
         f"{intervention.adapter or '(none given yet)'}"
@@ -126,7 +126,9 @@ def _feature(layer: int, index: int, dictionary: Dictionary | None) -> str:
     card = next((card for card in dictionary.cards(layer) if card.index == index), None)
     if card is None or not card.promoted:
         return name
-    tokens = ", ".join(f"“{effect.token.strip() or effect.token!r}”" for effect in card.promoted[:3])
+    tokens = ", ".join(
+        f"“{effect.token.strip() or effect.token!r}”" for effect in card.promoted[:3]
+    )
     return f"{name} (promotes {tokens})"
 
 

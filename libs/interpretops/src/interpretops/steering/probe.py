@@ -186,7 +186,7 @@ def _cross_validated(
     span: int | None,
 ) -> _Candidate:
     scores = torch.empty(len(labels))
-    for fold in fold_of.unique().tolist():
+    for fold in sorted(set(fold_of.tolist())):
         held = fold_of == fold
         direction, middle = _discriminant(x[~held], labels[~held], ridge)
         scores[held] = x[held] @ direction - middle

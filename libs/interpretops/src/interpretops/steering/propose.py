@@ -401,7 +401,7 @@ def _gradient(
     with model.hooks() as hooks:
         hooks.write(site, probe)
         for i in range(len(objective)):
-            objective.loss(i).backward()
+            torch.autograd.backward(objective.loss(i))
     assert shift.grad is not None
     return shift.grad, sum(norms) / len(norms)
 
@@ -441,7 +441,7 @@ def _descend(
             hooks.write(site, lambda x: x + fit.delta(x, with_direction=with_direction).to(x.dtype))
             loss = objective.loss(step % len(objective))
         optimiser.zero_grad()
-        loss.backward(inputs=parameters)
+        torch.autograd.backward(loss, inputs=parameters)
         optimiser.step()
         with torch.no_grad():
             fit.levels.clamp_(min=0)

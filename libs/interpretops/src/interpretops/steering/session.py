@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +16,7 @@ from interpretops.steering.actions import Bound, Reading, bind
 from interpretops.steering.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from interpretops.models import Batch, Forward, HookedModel, Sampling, Step
@@ -101,11 +101,11 @@ class SteeringSession:
         try:
             hooks.read(Address("embeddings"), self._begin)
             for site, read in readings.items():
-                hooks.read(site, lambda x, read=read: self._read(x, read))
+                hooks.read(site, partial(self._read, read))
             for site, actions in sites.items():
-                hooks.write(site, lambda x, actions=actions: self._act(x, x, actions))
+                hooks.write(site, partial(self._act_at, actions))
             for path, actions in modules.items():
-                hooks.wrap(path, lambda x, y, actions=actions: self._act(x, y, actions))
+                hooks.wrap(path, partial(self._act, actions))
         except BaseException:
             self._stack.close()
             raise
@@ -192,7 +192,7 @@ class SteeringSession:
                 else torch.tensor(group.assigned, device=embeddings.device)
             )
 
-    def _read(self, x: torch.Tensor, read: list[tuple[_Rows, Reading]]) -> None:
+    def _read(self, read: list[tuple[_Rows, Reading]], x: torch.Tensor) -> None:
         """Take readings of the prompt; after a condition's last one, keep the rows where it holds."""
         forward = self._forward()
         if forward.step != 0:
@@ -214,8 +214,11 @@ class SteeringSession:
             if holding.numel() < total.numel():
                 group.rows = holding if rows is None else rows[holding]
 
+    def _act_at(self, actions: list[tuple[_Rows, Any]], x: torch.Tensor) -> torch.Tensor:
+        return self._act(actions, x, x)
+
     def _act(
-        self, x: torch.Tensor, y: torch.Tensor, actions: list[tuple[_Rows, Any]]
+        self, actions: list[tuple[_Rows, Any]], x: torch.Tensor, y: torch.Tensor
     ) -> torch.Tensor:
         """Add to `y` what each action computes from `x`, at its rows and positions.
 
