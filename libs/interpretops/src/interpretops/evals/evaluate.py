@@ -53,6 +53,7 @@ CARD_FILE = "risk_card.json"
 SAMPLES_FILE = "samples.jsonl"
 _LOG = ".answers.jsonl"
 _SHOWN = 12
+_OWN = 8  # of the bare model's answers per suite: what it finds plausible needs no more
 
 
 class EvalSpec(BaseModel):
@@ -63,7 +64,8 @@ class EvalSpec(BaseModel):
         max_new_tokens_qa: Tokens per answer where answers are compared with right ones.
         batch_size: Prompts answered at once (halved when memory runs out).
         limit: At most this many prompts per suite.
-        comparison_prompts: Prompts per suite for the comparison arms; 0 leaves these arms out.
+        comparison_prompts: Attacks, and benign prompts, that the comparison arms run; 0 leaves these
+            arms out.
         latency_prompts: Benign prompts timed (and half as many attacks); 0 leaves timing out.
         latency_tokens: Tokens per timed answer.
         price_per_hour: What the serving machine costs, for cost per thousand requests.
@@ -79,7 +81,7 @@ class EvalSpec(BaseModel):
     batch_size: int = Field(default=16, ge=1, le=4096)
     limit: int | None = Field(default=None, ge=1)
     comparison_prompts: int = Field(default=24, ge=0)
-    latency_prompts: int = Field(default=12, ge=0)
+    latency_prompts: int = Field(default=10, ge=0)
     latency_tokens: int = Field(default=16, ge=1)
     price_per_hour: float = Field(default=0.0, ge=0)
     currency: str = Field(default="AUD", pattern="^[A-Z]{3}$")
@@ -380,7 +382,10 @@ class _Run:
         ]
 
     def _sample(self, loaded: LoadedSuite) -> tuple[Prompt, ...]:
-        return _spread(loaded.prompts.prompts, self.spec.comparison_prompts)
+        """The part of a suite that comparison arms run: attacks and benign suites share alike."""
+        alike = [x for x in self._compared() if x.suite.benign == loaded.suite.benign]
+        share = max(1, self.spec.comparison_prompts // len(alike))
+        return _spread(loaded.prompts.prompts, share)
 
     def _run_arm(self, arm: Arm, loaded: LoadedSuite, prompts: Sequence[Prompt]) -> None:
         """Answer (or score) what is not yet in the log, chunk by chunk."""
@@ -534,7 +539,7 @@ class _Run:
     def _own_losses(self, generating: Sequence[LoadedSuite]) -> list[float]:
         found: list[float] = []
         for loaded in generating:
-            prompts = _spread(loaded.prompts.prompts, 24)
+            prompts = _spread(loaded.prompts.prompts, _OWN)
             texts = [self.answers["baseline", loaded.suite.name, p.id].text for p in prompts]
             losses = answer_losses(
                 self.model,
