@@ -174,3 +174,25 @@ def test_hub_offline_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InterpretOpsError, match="download the file") as caught:
         load_suites(path)
     assert "\n" not in str(caught.value)
+
+
+def test_minimal_pairs_and_last_words_are_read_as_published(folder: Path) -> None:
+    rows = [
+        {"UID": "x", "sentence_good": "The dogs bark.", "sentence_bad": "The dogs barks."},
+        {"context": "The capital of France is", "target": "Paris"},
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    path = write(
+        folder, "suites: [{name: a, metrics: [logprob_accuracy], dataset_uri: pairs.jsonl}]"
+    )
+    first, second = load_suites(path)[0].prompts
+    assert (first.text, first.twin) == ("The dogs bark.", "The dogs barks.")
+    assert (second.text, second.target) == ("The capital of France is", "Paris")
+
+
+def test_packaged_suites_are_on_the_test_split_alone() -> None:
+    loaded = load_suites("package:eval_suites")
+    assert {"jailbreak_redteam_v1", "benign_regression_v1"} <= {s.suite.name for s in loaded}
+    for suite in loaded:
+        assert {prompt.split for prompt in suite.prompts} == {"test"}
+        assert len({prompt.id for prompt in suite.prompts}) == len(suite.prompts)

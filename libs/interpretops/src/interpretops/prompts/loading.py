@@ -5,9 +5,9 @@ and `.tsv`, `.txt` (one prompt per line). Standard input (`-`) and other suffixe
 their content.
 
 Column and key names are matched without regard to case. Besides our own (the fields of `Prompt`),
-these sets are read as published: AdvBench (goal, target), HarmBench (Behavior, SemanticCategory,
-ContextString, BehaviorID), JailbreakBench (Goal, Target, Behavior, Category) and XSTest (prompt,
-type, label).
+these sets are read as published: BLiMP (sentence_good, sentence_bad), LAMBADA (context, target),
+AdvBench (goal, target), HarmBench (Behavior, SemanticCategory, ContextString, BehaviorID),
+JailbreakBench (Goal, Target, Behavior, Category) and XSTest (prompt, type, label).
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ _TEXT = (
     "instruction",
     "query",
     "input",
+    "sentence_good",
+    "context",
 )
 _ID = ("id", "behaviorid", "prompt_id", "uid")
 _CATEGORY = ("category", "semanticcategory", "label", "risk", "risk_class")
@@ -312,7 +314,7 @@ def _prompt(record: _Record, where: str, source: str) -> Prompt:
         category=optional(_first(fields, _CATEGORY)),
         topic=optional(topic),
         split=_split(optional(_first(fields, ("split",))), here),
-        twin=optional(_first(fields, ("twin",))),
+        twin=optional(_first(fields, ("twin", "sentence_bad"))),
         wrapper=optional(_first(fields, ("wrapper",))),
         answers=_answers(fields, here),
         target=optional(_first(fields, _TARGET)),
