@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from interpretops.circuits import ContrastPair, ContrastTask, SearchSpec
-from interpretops.prompts import Prompt, PromptSet, contrast_set, load_prompts, twins
+from interpretops.prompts import (
+    Prompt,
+    PromptSet,
+    balanced,
+    contrast_set,
+    load_prompts,
+    twins,
+)
 from interpretops.sae import DictionarySpec
 from interpretops.steering import FittingSet, ProposeSpec
 from interpretops.tracing import TraceSpec
@@ -38,24 +45,28 @@ class DemoData:
         self.borderline = load("over_refusal")
         self.questions = load("benign_qa")
 
-    def risky(self, split: Split) -> tuple[Prompt, ...]:
-        """Attacks of a split, bare and dressed in one wrapper of the split each."""
-        dressed = contrast_set(self.attacks, self.wrappers, split=split)
-        return (*self.attacks.where(split=split).prompts, *dressed.prompts)
+    def risky(self, split: Split, limit: int = 260) -> tuple[Prompt, ...]:
+        """Attacks of a split, half of them bare and half dressed in a wrapper of the split."""
+        bare = self.attacks.where(split=split)
+        dressed = contrast_set(self.attacks, self.wrappers, split=split, limit=limit // 2)
+        return (*balanced(bare, limit - len(dressed)), *dressed)
 
-    def harmless(self, split: Split) -> tuple[Prompt, ...]:
-        """Twins of the split's attacks, bare and dressed, and ordinary requests."""
-        dressed = contrast_set(self.attacks, self.wrappers, split=split)
-        return (
-            *twins(self.attacks.where(split=split)).prompts,
-            *twins(dressed).prompts,
-            *self.instructions.where(split=split).prompts,
-            *self.borderline.where(split=split).prompts,
-            *self.questions.where(split=split).prompts,
+    def harmless(self, split: Split, limit: int = 390) -> tuple[Prompt, ...]:
+        """Twins of the split's attacks, bare and dressed, and as many ordinary requests."""
+        risky = self.attacks.model_copy(update={"prompts": self.risky(split, limit // 2)})
+        ordinary = self.instructions.model_copy(
+            update={
+                "prompts": tuple(
+                    prompt
+                    for prompts in (self.instructions, self.borderline, self.questions)
+                    for prompt in balanced(prompts.where(split=split), limit // 6)
+                )
+            }
         )
+        return (*twins(risky), *ordinary)
 
     def trace_prompts(self) -> PromptSet:
-        """What dictionaries are trained on: all training prompts, risky and harmless."""
+        """What dictionaries are trained on: training prompts, risky and harmless."""
         return self.attacks.model_copy(
             update={
                 "prompts": (*self.risky("train"), *self.harmless("train")),
