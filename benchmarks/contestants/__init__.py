@@ -1,0 +1,1 @@
+"""One module per contestant; each runs in its own environment as a process of its own."""
