@@ -79,9 +79,9 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Measured on {about['cores']} cores of {about['processor']}, {about['memory_gib']} GiB, "
         f"{about['system']}, Python {about['python']}, 2 threads, float32, "
-        "on SmolLM2-135M-Instruct. Every figure is the median of interleaved repetitions; brackets hold the 95 % bootstrap "
-        "interval of the ratio of medians. *Win* and *loss* are claimed only where the interval "
-        "excludes 1. Losses are published. How this is measured: [README](README.md).",
+        "on SmolLM2-135M-Instruct. Every figure is the median of interleaved repetitions; "
+        "intervals are 95 % bootstrap intervals of the ratio of medians. *Win* and *loss* are "
+        "claimed only where the interval excludes 1. Losses are published. How this is measured: [README](README.md).",
         "",
     ]
     for name, row in ROWS.items():

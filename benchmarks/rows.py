@@ -204,8 +204,8 @@ STEERING = Row(
     name="steering",
     title="Steering overhead: prompt of 128 tokens, 64 new tokens, greedy",
     note="Peers add the same vector at `resid_post.15`. The clamped feature belongs to a "
-    "dictionary of 4608 features at that site. Of the ten conditional rules, each gated by a probe of the "
-    "prompt at layer 6, five hold.",
+    "dictionary of 4608 features at that site. Of the ten conditional rules, each gated by a "
+    "probe of the prompt at layer 6, five hold.",
     contestants=(
         Contestant("bare generate", "steer_bare", options=_steering("none")),
         Contestant("interpretops, unsteered", "steer_interpretops", options=_steering("none")),
@@ -254,7 +254,8 @@ POLICIES = Row(
     name="policies",
     title="Eight requests under eight policies: prompts of 36 to 64 tokens, 16 new tokens, greedy",
     note="Six requests add a vector of their own, one does so under a condition that holds, one "
-    "under a condition that does not. The gate demands that every row has the tokens of its solo run.",
+    "under a condition that does not. The gate demands that every row has the tokens of "
+    "its solo run.",
     contestants=(
         Contestant("bare generate, unsteered batch", "policies_bare", options=_SDPA),
         Contestant(
