@@ -81,7 +81,8 @@ def table(results: dict[str, Any]) -> str:
         f"{about['system']}, Python {about['python']}, 2 threads, float32, "
         "on SmolLM2-135M-Instruct. Every figure is the median of interleaved repetitions; "
         "intervals are 95 % bootstrap intervals of the ratio of medians. *Win* and *loss* are "
-        "claimed only where the interval excludes 1. Losses are published. How this is measured: [README](README.md).",
+        "claimed only where the interval excludes 1. Losses are published. "
+        "How this is measured: [README](README.md).",
         "",
     ]
     for name, row in ROWS.items():
