@@ -1,4 +1,4 @@
-"""nnsight: one `trace` with a save at every layer, stopped after the last."""
+"""nnsight: one `trace` with a save at every layer, run to the end or stopped after the last."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class NNsight(CaptureContestant):
     packages = ("nnsight", "transformers")
 
     def load_model(self, options: dict[str, Any]) -> None:
+        self.stop = options["stop"]
         self.model = TransformersModel(
             options["model"],
             task="text-generation",
@@ -32,7 +33,8 @@ class NNsight(CaptureContestant):
     def capture(self, inputs: Tensor) -> list[Tensor]:
         with self.model.trace(inputs, use_cache=False) as tracer:
             found = nnsight.save([layer.output for layer in self.model.model.layers])
-            tracer.stop()
+            if self.stop:
+                tracer.stop()
         return found
 
 
