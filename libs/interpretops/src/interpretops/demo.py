@@ -106,10 +106,10 @@ def trace_spec(model: HookedModel) -> TraceSpec:
 
 
 def dictionary_spec(model: HookedModel) -> DictionarySpec:
-    """Small TopK dictionaries: enough for the demonstration in about a minute on two cores."""
+    """Small BatchTopK dictionaries: enough for the demonstration in about a minute on two cores."""
     return DictionarySpec(
         sites=tuple(f"resid_post.{layer}" for layer in layers(model)),
-        kind="topk",
+        kind="batch_topk",
         d_sae=2048,
         k=32,
         tokens=120_000,
