@@ -166,7 +166,8 @@ def _mark(source: str, mark: yaml.Mark) -> str:
 def _explain(error: ValidationError, model: type[BaseModel], located: Located) -> InterpretOpsError:
     """The first complaint, at its place, with what to write instead; the number of further ones."""
     problems = error.errors(include_url=False)
-    first = problems[0]
+    # A misspelled key is also a missing one; the spelling is what the writer can put right.
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     path = _in_data(first["loc"], located.data)
     fix = _fix(first, path, model, located)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

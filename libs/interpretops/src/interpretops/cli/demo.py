@@ -65,7 +65,7 @@ def demo(
             out.print(
                 f"  {site}: L0 {found.l0:.1f}, FVU {found.fvu:.3f}, "
                 f"silent {found.silent_share:.0%}, cross-entropy recovered "
-                f"{found.recovered_vs_mean:.1%}"
+                f"{found.recovered_vs_mean.value:.1%}"
             )
         _made(dictionary.id)
 
