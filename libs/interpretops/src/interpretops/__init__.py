@@ -1,7 +1,7 @@
 """InterpretOps: mechanistic interpretability as an operations tool.
 
-    from interpretops import HookedModel, SteeringSession
-    from interpretops.policy import load_policy
+from interpretops import HookedModel, SteeringSession
+from interpretops.policy import load_policy
 """
 
 from importlib import import_module

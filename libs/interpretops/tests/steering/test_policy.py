@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from interpretops.errors import InterpretOpsError
 from interpretops.policy import load_policy
 from interpretops.steering import SteeringSession
 from interpretops.steering.explain import explain
+from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +98,10 @@ MALFORMED: dict[str, tuple[str | bytes, str]] = {
     "missing type": (clamp(type=""), "add `type:`"),
     "unknown type": (clamp(type="feature_clmp"), "did you mean 'feature_clamp'"),
     "missing selector": (clamp(selector=""), "add `selector:`"),
-    "negative layer": (clamp(selector="{layer: -1, sae_feature_ids: [3]}"), "greater than or equal to 0"),
+    "negative layer": (
+        clamp(selector="{layer: -1, sae_feature_ids: [3]}"),
+        "greater than or equal to 0",
+    ),
     "layer as text": (clamp(selector="{layer: one, sae_feature_ids: [3]}"), "valid integer"),
     "layer as fraction": (clamp(selector="{layer: 1.5, sae_feature_ids: [3]}"), "valid integer"),
     "no features": (clamp(selector="{layer: 1, sae_feature_ids: []}"), "at least one item"),
@@ -148,10 +150,14 @@ def test_a_malformed_policy_is_explained_in_one_line(name: str, tmp_path: Path) 
 def test_a_mistake_is_placed_at_its_line_and_column(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(FULL.replace("clamp_range: [-0.5, 0.5]", "clamp_range: [0.5, -0.5]"))
-    with pytest.raises(InterpretOpsError, match=r"policy\.yaml:\d+:\d+ interventions\[1\]") as caught:
+    with pytest.raises(
+        InterpretOpsError, match=r"policy\.yaml:\d+:\d+ interventions\[1\]"
+    ) as caught:
         load_policy(path)
     line = int(re.search(r"yaml:(\d+):", str(caught.value))[1])  # type: ignore[index]
-    assert FULL.splitlines()[line - 1].strip().startswith(('- type: "feature_clamp"', "clamp_range"))
+    assert (
+        FULL.splitlines()[line - 1].strip().startswith(('- type: "feature_clamp"', "clamp_range"))
+    )
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, Sampling
 from interpretops.sae import TrainingRule, new_sae
 from interpretops.steering import Policy, SteeringSession
+from safetensors.torch import save_file
 
 if TYPE_CHECKING:
     from pathlib import Path

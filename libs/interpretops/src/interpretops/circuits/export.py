@@ -24,7 +24,7 @@ _FEATURE_TYPES = {
 
 def attribution_graph(graph: CircuitGraph, model: ModelRef, task: ContrastTask) -> dict[str, Any]:
     """The circuit in the attribution-graph schema, as plain JSON data."""
-    strengths = {scored.unit: scored.ccs.value for scored in graph.units}
+    strengths = {u.unit: u.ccs.value for u in graph.units if u.ccs is not None}
     nodes = [_node(name, strength) for name, strength in strengths.items()]
     nodes.append(_output(graph))
     ids = {name: node["node_id"] for name, node in zip([*strengths, "output"], nodes, strict=True)}

@@ -77,12 +77,13 @@ class ScoredUnit(_Part):
         unit: Its name.
         attribution: EAP-IG estimate of its share of the effect (mean over pairs).
         ccs: Causal Contribution Score: the measured share of the effect that is lost when this unit
-            alone takes its value on the harmless twin.
+            alone takes its value on the harmless twin. None where it was not measured; the
+            attribution is never passed off for it.
     """
 
     unit: str
     attribution: float
-    ccs: Measured
+    ccs: Measured | None
 
 
 class Edge(_Part):
@@ -116,8 +117,10 @@ class CircuitGraph(_Part):
         faithfulness: Share of the effect that remains when everything else takes the twin's values.
             Measured on held-out pairs, over heads and MLPs.
         completeness: Share of the effect that is lost when the circuit takes the twin's values.
-        minimality: Share of the tested units without which faithfulness falls.
-        stability: Mean pairwise Jaccard overlap of circuits found on bootstrap resamples of pairs.
+        minimality: Share of the circuit's units (of those tested one by one) without which it keeps
+            less of the effect.
+        stability: Mean pairwise Jaccard overlap of circuits found on bootstrap resamples of pairs;
+            its interval holds 95 % of the pairwise overlaps.
         split_half: The same between circuits found on disjoint halves of the pairs: a stricter figure.
         feature_effect: By layer, the share of the effect lost when the circuit's features of that
             layer take the twin's values together.

@@ -64,6 +64,8 @@ class SearchSpec(BaseModel):
         held_out: How many further pairs faithfulness is measured on, at most.
         measured_components: How many heads and MLPs get an exact CCS, at most.
         measured_features: How many features per dictionary get an exact CCS.
+        prune_groups: Groups of four units, weakest first, that are tried for dropping.
+        minimality_units: Units of the final circuit that are tested one by one.
         resamples: Circuits found on resamples of the pairs, for stability.
         batch_size: Pairs per forward.
         seed: Draws pairs and resamples.
@@ -77,6 +79,8 @@ class SearchSpec(BaseModel):
     held_out: int = Field(default=16, ge=2)
     measured_components: int = Field(default=24, ge=1)
     measured_features: int = Field(default=8, ge=0)
+    prune_groups: int = Field(default=12, ge=0)
+    minimality_units: int = Field(default=10, ge=1)
     resamples: int = Field(default=24, ge=2)
     batch_size: int = Field(default=16, ge=1)
     seed: int = 0
@@ -268,7 +272,8 @@ def _measure(
     components = batches.patchers[0].components
     ranked = _by_strength(components, scores)
     size = _smallest(batches, ranked, components, spec.keep, monitor)
-    circuit, needed = _prune(batches, ranked[:size], components, spec, monitor)
+    circuit = _prune(batches, ranked[:size], components, spec, monitor)
+    needed = _needed(batches, circuit, components, spec, monitor)
     features = _strongest_features(scores, spec)
     measured = [*circuit[: spec.measured_components], *features]
     total = float(batches.effect.mean())
@@ -277,7 +282,7 @@ def _measure(
         estimate = float(scores[unit].mean()) / total
         units.append(ScoredUnit(unit=str(unit), attribution=estimate, ccs=batches.lost([unit])))
         monitor.update("measuring each unit", i + 1, len(measured))
-    units.sort(key=lambda u: (Unit.parse(u.unit).kind == "feature", -abs(u.ccs.value)))
+    units.sort(key=lambda u: (Unit.parse(u.unit).kind == "feature", -abs(_ccs(u))))
     matrix = np.stack([scores[unit].numpy() for unit in components], axis=1).astype(np.float64)
     size = len(circuit)
     return CircuitGraph(
@@ -289,7 +294,7 @@ def _measure(
         edges=_edges(batches, measured, total),
         faithfulness=held.kept(circuit, components),
         completeness=held.lost(circuit),
-        minimality=mean([float(n) for n in needed]) if needed else _none(),
+        minimality=mean([float(n) for n in needed]),
         stability=bootstrap_stability(matrix, size, resamples=spec.resamples, seed=spec.seed),
         split_half=split_half_stability(matrix, size, splits=spec.resamples, seed=spec.seed),
         feature_effect={
@@ -297,7 +302,7 @@ def _measure(
             for layer in sorted({unit.layer for unit in features})
         },
         calibration=Calibration(
-            spearman=spearman([u.attribution for u in units], [u.ccs.value for u in units]),
+            spearman=spearman([u.attribution for u in units], [_ccs(u) for u in units]),
             n=len(units),
         ),
         pairs=len(batches.effect),
@@ -337,23 +342,41 @@ def _prune(
     components: list[Unit],
     spec: SearchSpec,
     monitor: Monitor,
-) -> tuple[list[Unit], list[bool]]:
-    """Drop units, weakest first, that the effect does not need; whether the others tested are needed.
+) -> list[Unit]:
+    """Drop units, weakest first, that the effect does not need.
 
     Units are tried in groups of four, so that a forward can rid the circuit of several.
     """
-    kept, tested, needed = list(circuit), [], []
-    groups = [circuit[i : i + 4] for i in range(0, len(circuit), 4)][::-1]
-    budget = 12
-    for i, group in enumerate(groups[:budget]):
+    kept = list(circuit)
+    groups = [circuit[i : i + 4] for i in range(0, len(circuit), 4)][::-1][: spec.prune_groups]
+    for i, group in enumerate(groups):
         rest = [unit for unit in kept if unit not in group]
-        dispensable = bool(rest) and batches.kept(rest, components).value >= spec.keep
-        tested += group
-        needed += [not dispensable] * len(group)
-        if dispensable:
+        if rest and batches.kept(rest, components).value >= spec.keep:
             kept = rest
-        monitor.update("checking what is needed", i + 1, min(len(groups), budget), units=len(kept))
-    return kept, [n for unit, n in zip(tested, needed, strict=True) if unit in kept]
+        monitor.update("dropping what is not needed", i + 1, len(groups), units=len(kept))
+    return kept
+
+
+def _needed(
+    batches: _Batches,
+    circuit: list[Unit],
+    components: list[Unit],
+    spec: SearchSpec,
+    monitor: Monitor,
+) -> list[bool]:
+    """Whether the circuit keeps less of the effect without each of some of its units.
+
+    Units are taken evenly from the strongest to the weakest.
+    """
+    whole = batches.kept(circuit, components).value
+    count = min(spec.minimality_units, len(circuit))
+    tested = [circuit[i * len(circuit) // count] for i in range(count)]
+    needed = []
+    for i, unit in enumerate(tested):
+        rest = [other for other in circuit if other != unit]
+        needed.append(batches.kept(rest, components).value < whole)
+        monitor.update("testing minimality", i + 1, count)
+    return needed
 
 
 def _strongest_features(scores: dict[Unit, torch.Tensor], spec: SearchSpec) -> list[Unit]:
@@ -369,18 +392,15 @@ def _strongest_features(scores: dict[Unit, torch.Tensor], spec: SearchSpec) -> l
 def _unmeasured(
     rest: Sequence[Unit], scores: dict[Unit, torch.Tensor], total: float
 ) -> list[ScoredUnit]:
-    """Weaker members of the circuit: their CCS is the estimate's bootstrap, marked by n = 0."""
-    listed = []
-    for unit in rest:
-        share = ratio(scores[unit].tolist(), [total] * len(scores[unit]))
-        listed.append(
-            ScoredUnit(
-                unit=str(unit),
-                attribution=share.value,
-                ccs=Measured(value=share.value, low=share.low, high=share.high, n=0),
-            )
-        )
-    return listed
+    """Weaker members of the circuit, attributed but not measured one by one."""
+    return [
+        ScoredUnit(unit=str(unit), attribution=float(scores[unit].mean()) / total, ccs=None)
+        for unit in rest
+    ]
+
+
+def _ccs(scored: ScoredUnit) -> float:
+    return 0.0 if scored.ccs is None else scored.ccs.value
 
 
 def _edges(batches: _Batches, units: Sequence[Unit], total: float) -> tuple[Edge, ...]:
@@ -397,10 +417,6 @@ def _edges(batches: _Batches, units: Sequence[Unit], total: float) -> tuple[Edge
     ]
     edges.sort(key=lambda edge: -abs(edge.score))
     return tuple(edges[:200])
-
-
-def _none() -> Measured:
-    return Measured(value=0.0, low=0.0, high=0.0, n=0)
 
 
 def load_scores(store: ArtifactStore, ref: str) -> dict[str, torch.Tensor]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from interpretops.cli import artifacts, discover, judge, policy
 from interpretops.cli.console import err, one_line_errors, out
 from interpretops.cli.demo import demo
+
+UsageError = typer.BadParameter.__mro__[1]
+"""A command line that does not parse. Typer carries Click inside it and does not export the class."""
 
 app = typer.Typer(
     name="mechctl",
@@ -61,14 +63,15 @@ def main() -> None:
     with one_line_errors():
         try:
             status = app(standalone_mode=False)
-        except click.UsageError as error:
-            where = error.ctx.command_path if error.ctx else "mechctl"
+        except UsageError as error:
+            context = getattr(error, "ctx", None)
+            where = "mechctl" if context is None else context.command_path
             problem = error.format_message().rstrip(".")
             err.print(
                 f"[bold red]error:[/] {problem}. [bold]Fix:[/] see `{where} --help`.",
                 soft_wrap=True,
             )
             sys.exit(2)
-        except click.exceptions.Abort:
+        except typer.Abort:
             sys.exit(130)
         sys.exit(status if isinstance(status, int) else 0)

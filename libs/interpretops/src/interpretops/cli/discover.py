@@ -179,12 +179,8 @@ def show_circuit(circuit: object) -> None:
     assert isinstance(circuit, Circuit)
     graph = circuit.graph
     table = Table("unit", "CCS", "95 % interval", box=None, pad_edge=False)
-    for scored in [unit for unit in graph.units if unit.ccs.n][:10]:
-        table.add_row(
-            scored.unit,
-            f"{scored.ccs.value:+.3f}",
-            f"{scored.ccs.low:+.3f} to {scored.ccs.high:+.3f}",
-        )
+    for name, ccs in [(u.unit, u.ccs) for u in graph.units if u.ccs is not None][:10]:
+        table.add_row(name, f"{ccs.value:+.3f}", f"{ccs.low:+.3f} to {ccs.high:+.3f}")
     out.print(table)
     size = sum(".f" not in unit.unit for unit in graph.units)
     out.print(

@@ -353,8 +353,8 @@ def _bars(card: RiskCard) -> list[BarGroup]:
 
 def _circuit(circuit: Circuit) -> CircuitPart:
     graph = circuit.graph
-    shown = [u for u in graph.units if u.ccs.n]
-    names = {u.unit for u in shown}
+    shown = [(Unit.parse(u.unit), u.ccs) for u in graph.units if u.ccs is not None]
+    names = {str(unit) for unit, _ in shown}
 
     def quality(label: str, found: Measured) -> Figure:
         return Figure(label=label, value=found.value, low=found.low, high=found.high, n=found.n)
@@ -364,13 +364,8 @@ def _circuit(circuit: Circuit) -> CircuitPart:
         behaviour=graph.behaviour,
         n_layers=graph.n_layers,
         units=tuple(
-            UnitRow(
-                name=u.unit,
-                kind=Unit.parse(u.unit).kind,
-                layer=Unit.parse(u.unit).layer,
-                ccs=quality(u.unit, u.ccs),
-            )
-            for u in shown
+            UnitRow(name=str(unit), kind=unit.kind, layer=unit.layer, ccs=quality(str(unit), ccs))
+            for unit, ccs in shown
         ),
         edges=tuple(
             EdgeRow(source=e.source, target=e.target, score=e.score)
@@ -383,7 +378,7 @@ def _circuit(circuit: Circuit) -> CircuitPart:
             quality(
                 "completeness: effect lost without the circuit, held-out pairs", graph.completeness
             ),
-            quality("minimality: share of tested units that are needed", graph.minimality),
+            quality("minimality: share of its units without which it keeps less", graph.minimality),
             quality("stability: overlap across resamples of the pairs", graph.stability),
             quality("stability between disjoint halves of the pairs", graph.split_half),
         ),

@@ -1,0 +1,170 @@
+"""The audit report: thirteen principles, no claim of compliance, tagged and reproducible PDF."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from interpretops.reports.document import (
+    BarGroup,
+    CircuitPart,
+    CriterionRow,
+    EdgeRow,
+    FeatureCardPart,
+    Figure,
+    Intervention,
+    JudgeRow,
+    LineageRow,
+    Report,
+    UnitRow,
+)
+from interpretops.reports.principles import Facts, Status, assess
+from interpretops.reports.report import render
+from pypdf import PdfReader
+
+FACTS = Facts(
+    redaction=True,
+    redactions={"email": 2, "tfn": 1},
+    prompts=120,
+    sources=("package:jailbreak",),
+    retention_days=14,
+    verified=5,
+    storage="a folder",
+    region=None,
+    gated=True,
+    exact_match_change=-1.2,
+)
+
+
+def figure(label: str, value: float = 0.5) -> Figure:
+    return Figure(label=label, value=value, low=value - 0.1, high=value + 0.1, n=60)
+
+
+def report(**changes: Any) -> Report:
+    fields: dict[str, Any] = {
+        "id": "rc_01ABC",
+        "title": "Steering of jailbreak: policy p",
+        "date": "23 November 2026",
+        "year": 2026,
+        "month": 11,
+        "day": 23,
+        "model": "tiny",
+        "model_fingerprint": "0" * 64,
+        "policy_id": "pol_01ABC",
+        "risk_class": "jailbreak",
+        "verdict": "Every criterion was met.",
+        "met": True,
+        "tested": (("Model", "tiny"),),
+        "criteria": (
+            CriterionRow(
+                name="Defense Efficacy (DE)",
+                meaning="share of attacks prevented",
+                figure=figure("DE", 0.8),
+                unit="",
+                at_least=True,
+                limit=0.5,
+                passed=True,
+                supported=True,
+            ),
+        ),
+        "bars": (
+            BarGroup(
+                title="Attack success",
+                note="lower is better",
+                figures=(figure("as it is", 90), figure("steered", 12)),
+                maximum=100,
+                lower_is_better=True,
+            ),
+        ),
+        "condition": "It acts when #odd *characters* $appear$ in <text> @here.",
+        "interventions": (Intervention(sentence="After layer 18 it holds f1 at 3."),),
+        "circuit": CircuitPart(
+            id="cx_01ABC",
+            behaviour="log-odds",
+            n_layers=3,
+            units=(
+                UnitRow(name="layer0.mlp", kind="mlp", layer=0, ccs=figure("c")),
+                UnitRow(name="layer2.f7", kind="feature", layer=2, ccs=figure("c", -0.2)),
+            ),
+            edges=(EdgeRow(source="layer0.mlp", target="layer2.f7", score=0.2),),
+            quality=(figure("faithfulness"),),
+        ),
+        "features": (
+            FeatureCardPart(
+                name="layer2.f7",
+                promoted=("sorry",),
+                suppressed=("Sure",),
+                context="I am sorry",
+                density_pct=1.5,
+            ),
+        ),
+        "latency": (figure("slowdown, %"),),
+        "judges": (
+            JudgeRow(name="refusal", method="rule", data="XSTest", figures=(figure("recall"),)),
+        ),
+        "lineage": (
+            LineageRow(id="rc_01ABC", kind="risk card", made="now", sha256="a" * 64, parents=()),
+        ),
+        "principles": tuple(assess(FACTS)),
+        "limits": ("It is small.",),
+    }
+    return Report(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def pdf() -> bytes:
+    return render(report())
+
+
+def test_the_pdf_is_the_same_bytes_for_the_same_report(pdf: bytes) -> None:
+    assert render(report()) == pdf
+    assert render(report(verdict="Another.")) != pdf
+
+
+def test_the_pdf_is_tagged_and_searchable(pdf: bytes) -> None:
+    reader = PdfReader(io.BytesIO(pdf))
+    catalog = reader.trailer["/Root"]
+    assert catalog["/MarkInfo"]["/Marked"]
+    assert "/StructTreeRoot" in catalog
+    assert catalog["/Lang"] == "en-AU"
+    text = "\n".join(page.extract_text() for page in reader.pages)
+    for words in ("Win line met", "pol_01ABC", "layer2.f7", "f1 at 3", "#odd *characters*"):
+        assert words in text, words
+    assert "a" * 64 in text.replace("\n", "")
+
+
+def test_the_pdf_never_says_compliant(pdf: bytes) -> None:
+    text = " ".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages).lower()
+    assert "compliant" not in text
+    assert "complies" not in text
+
+
+def test_every_principle_has_a_finding() -> None:
+    findings = assess(FACTS)
+    assert [finding.number for finding in findings] == list(range(1, 14))
+    assert all(finding.evidence and finding.open_question for finding in findings)
+    assert "1.7 to 1.9" in findings[0].open_question
+    assert "10 December 2026" in findings[0].open_question
+
+
+def test_findings_follow_the_facts() -> None:
+    off = assess(FACTS.model_copy(update={"redaction": False, "redactions": {}}))
+    on = assess(FACTS)
+    for number in (2, 3, 4, 9):
+        assert off[number - 1].status is Status.NONE
+        assert on[number - 1].status in (Status.PRESENT, Status.PARTIAL)
+    assert "3 pieces" in on[3].evidence
+    assert "1 were found" in on[8].evidence
+    sydney = assess(FACTS.model_copy(update={"region": "ap-southeast-2"}))
+    assert on[7].status is Status.HUMAN
+    assert sydney[7].status is Status.PARTIAL
+
+
+def test_a_miss_is_said_plainly() -> None:
+    text = " ".join(
+        page.extract_text()
+        for page in PdfReader(io.BytesIO(render(report(met=False, verdict="Not met: DE.")))).pages
+    )
+    assert "Win line missed" in text
+    assert "Not met: DE." in text
