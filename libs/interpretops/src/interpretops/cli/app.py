@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -11,7 +11,7 @@ from interpretops.cli import artifacts, discover, judge, policy
 from interpretops.cli.console import err, one_line_errors, out
 from interpretops.cli.demo import demo
 
-UsageError = typer.BadParameter.__mro__[1]
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """A command line that does not parse. Typer carries Click inside it and does not export the class."""
 
 app = typer.Typer(
