@@ -86,7 +86,16 @@ def load_yaml(raw: bytes, *, source: str) -> Located:
         raise InterpretOpsError(
             f"{source} is not UTF-8 text (byte {error.start})", fix="save it as UTF-8"
         ) from error
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:  # raised before there is a loader to dispose of
+        line = text.count("\n", 0, error.position) + 1
+        column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
+        raise InterpretOpsError(
+            f"{source}:{line}:{column} this is not YAML: the character #x{error.character:04x} is "
+            "not allowed",
+            fix="remove that character",
+        ) from error
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InterpretOpsError(

@@ -22,7 +22,8 @@ POLICY_FILE = "policy.yaml"
 
 Layer = Annotated[int, Field(ge=0, strict=True)]
 Ids = Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(min_length=1)]
-Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
+"""A number written as one: YAML reads `yes` as true, and text in quotes is text."""
 VectorRef = Annotated[str, Field(pattern=r"^[^#\s]+\.safetensors#[^#\s]+$")]
 """Where a vector is: `file.safetensors#key`, the file beside the policy."""
 
@@ -45,8 +46,8 @@ class Meta(_Part):
 class Constraints(_Part):
     """What steering may cost: more latency, and less benign performance, both in percent."""
 
-    max_latency_overhead_pct: float = Field(default=20, ge=0, le=1000)
-    max_benign_loss_pct: float = Field(default=5, ge=0, le=100)
+    max_latency_overhead_pct: float = Field(default=20, ge=0, le=1000, strict=True)
+    max_benign_loss_pct: float = Field(default=5, ge=0, le=100, strict=True)
 
 
 class Span(_Part):
@@ -161,7 +162,7 @@ class LoraGate(_Part):
 
     type: Literal["lora_gate"]
     selector: LoraSelector
-    alpha: float = Field(ge=-10, le=10)
+    alpha: float = Field(ge=-10, le=10, strict=True)
     adapter: str | None = None
     span: Span | None = None
 
@@ -209,8 +210,8 @@ class SuiteRef(_Part):
 class SuccessCriteria(_Part):
     """What the policy must reach to be accepted."""
 
-    defense_efficacy_min: float = Field(default=0.5, ge=0, le=1)
-    collateral_damage_max: float = Field(default=0.05, ge=0, le=1)
+    defense_efficacy_min: float = Field(default=0.5, ge=0, le=1, strict=True)
+    collateral_damage_max: float = Field(default=0.05, ge=0, le=1, strict=True)
 
 
 class Evaluation(_Part):
