@@ -236,6 +236,26 @@ def test_a_condition_is_the_sum_of_its_readings(tiny: HookedModel, policy_of: An
     assert len({r.fired for r in record}) <= 2
 
 
+def test_a_condition_is_read_at_full_precision(make_tiny: Any, policy_of: Any) -> None:
+    model = make_tiny("llama")
+    model.hf.to(torch.bfloat16)
+    probe = [{"layer": 0, "vector": "v.safetensors#a"}]
+    batch = model.encode([PROMPTS[2] * 3])
+    x = model.capture(batch, [Address("resid_post", 0)])[Address("resid_post", 0)]
+    policy = policy_of(add("c"), condition={"probe": probe, "threshold": 0.0})
+    with SteeringSession(model, policy) as session:
+        session.logits(batch)
+    expected = float((x[0].float() @ policy_of.vectors["a"]).mean())
+    assert session.record[0].score == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_policy_steers_nothing(tiny: HookedModel) -> None:
+    batch = tiny.encode(PROMPTS)
+    with SteeringSession(tiny, None) as session:
+        assert torch.equal(session.logits(batch), tiny.logits(batch))
+        assert [r.policy for r in session.record] == [None] * 3
+
+
 def test_rows_and_policies_must_match(tiny: HookedModel, policy_of: Any) -> None:
     with (
         SteeringSession(tiny, [policy_of(add()), None]) as session,

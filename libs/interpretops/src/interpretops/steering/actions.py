@@ -133,8 +133,9 @@ class Reading:
         where = real & (offset <= 0)
         if self.prompt_tail is not None:
             where = where & (offset > -self.prompt_tail)
-        weights = where.to(x.dtype)
-        projected = x @ self.direction
+        weights = where.float()
+        # A discriminant's large components cancel, and counts above 256 round in bfloat16.
+        projected = x.float() @ self.direction
         return (projected * weights).sum(-1) / weights.sum(-1).clamp(min=1)
 
 
@@ -164,6 +165,13 @@ def bind(policy: Policy, model: HookedModel, dictionary: Dictionary | None) -> B
             f"{name} was fitted to another model (fingerprint {policy.meta.model[:12]}, "
             f"this one is {model.ref.fingerprint[:12]})",
             fix="run `mechctl policy propose` on this model, or remove meta.model to force it",
+        )
+    wanted = policy.meta.dictionary
+    if wanted is not None and dictionary is not None and wanted != dictionary.id:
+        raise InterpretOpsError(
+            f"{name} was fitted with the dictionary {wanted}, not {dictionary.id}: the same number "
+            "means another feature there",
+            fix=f"pass {wanted}, or remove meta.dictionary to force it",
         )
     sites: list[SiteAction] = []
     modules: list[ModuleAction] = []
@@ -211,6 +219,11 @@ def _site_action(
             resid, intervention.span, units, _on(vector * intervention.coefficient, model)
         )
     assert isinstance(intervention, DirectionAblate)
+    if not bool(vector.norm() > 0):
+        raise InterpretOpsError(
+            f"{where}: {intervention.vector} is zero everywhere, which is no direction to remove",
+            fix="store a vector with a direction under that key",
+        )
     return AblateAction(resid, intervention.span, units, _on(vector / vector.norm(), model))
 
 
@@ -233,7 +246,7 @@ def _feature_action(
             f"{where} names features at layer {layer}, but the dictionary covers {held}",
             fix="select features at one of those, or train a dictionary for this layer",
         )
-    sae = dictionary.saes[site]
+    sae = dictionary.saes[site].to(model.device)
     _require_below(ids, sae.d_sae, "feature", where)
     index = torch.tensor(ids, device=model.device)
     low, high = intervention.clamp_range if isinstance(intervention, FeatureClamp) else (0.0, 0.0)
@@ -256,8 +269,7 @@ def _lora(
     if intervention.adapter is None:
         raise InterpretOpsError(
             f"{where} is a lora_gate without an adapter",
-            fix="set `adapter:` to a PEFT folder beside the policy "
-            "(`mechctl policy train-gate` makes one)",
+            fix="set `adapter:` to a PEFT folder beside the policy (`train_lora_gate` makes one)",
         )
     adapter = LoraAdapter.load(policy.file(intervention.adapter))
     selector = intervention.selector
@@ -290,7 +302,7 @@ def _readings(policy: Policy, model: HookedModel, name: str) -> tuple[Reading, .
         vector = policy.vector(probe.vector)
         _require_width(vector, model, probe.vector, f"{name}, condition")
         site = Address("resid_post", probe.layer)
-        readings.append(Reading(site, _on(vector, model), probe.prompt_tail))
+        readings.append(Reading(site, vector.to(model.device), probe.prompt_tail))
     return tuple(sorted(readings, key=lambda reading: reading.site.layer or 0))
 
 
@@ -304,7 +316,9 @@ def _require_condition_first(
     """The condition is read on the way through the layers, so it must come before what it gates."""
     decided = readings[-1].site.layer or 0
     late = [a.site for a in sites if not _after(a.site, decided)]
-    paths = {path: layer for layer in range(model.n_layers) for path in model.module_paths(layer)}
+    # Looking paths up walks the whole model, which a policy without adapters need not wait for.
+    layers = range(model.n_layers) if modules else ()
+    paths = {path: layer for layer in layers for path in model.module_paths(layer)}
     late_modules = [a.path for a in modules if paths.get(a.path, 0) <= decided]
     if late or late_modules:
         raise InterpretOpsError(

@@ -65,8 +65,8 @@ class SteeringSession:
 
     Args:
         model: The model to steer.
-        policy: One policy for every prompt, or a list with one entry (a policy or None) per row of
-            each batch that is run inside the block.
+        policy: One policy for every prompt (None: no steering), or a list with one entry (a policy
+            or None) per row of each batch that is run inside the block.
         dictionary: The dictionary whose features the policies name, where they name any.
 
     Raises:
@@ -76,12 +76,12 @@ class SteeringSession:
     def __init__(
         self,
         model: HookedModel,
-        policy: Policy | Sequence[Policy | None],
+        policy: Policy | Sequence[Policy | None] | None,
         *,
         dictionary: Dictionary | None = None,
     ) -> None:
         self.model = model
-        self._row_count = None if isinstance(policy, Policy) else len(policy)
+        self._row_count = None if policy is None or isinstance(policy, Policy) else len(policy)
         self._groups = _group(policy, model, dictionary)
         self._batch_rows = 0
         self._stack = ExitStack()
@@ -260,9 +260,13 @@ def _positions(span: Span | None, forward: Forward) -> torch.Tensor:
 
 
 def _group(
-    policy: Policy | Sequence[Policy | None], model: HookedModel, dictionary: Dictionary | None
+    policy: Policy | Sequence[Policy | None] | None,
+    model: HookedModel,
+    dictionary: Dictionary | None,
 ) -> list[_Rows]:
     """Rows that share a policy, bound once."""
+    if policy is None:
+        return []
     if isinstance(policy, Policy):
         return [_Rows(bind(policy, model, dictionary), None)]
     rows_of: dict[int, list[int]] = {}
