@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 DIRECTIONS = "directions.safetensors"
 EVIDENCE = "fit.json"
+DEGENERATION_BUDGET = 0.02
+"""Share of degenerate answers above which a strength is too much."""
 
 
 class FittingSet(BaseModel):
@@ -241,12 +243,9 @@ def propose_policy(
             )
             trials.append(tried)
             policies.append(policy)
-            if tried.refusal_rate >= spec.target_refusal and tried.degeneration_rate <= 0.02:
+            if _succeeds(tried, spec):
                 break
-        chosen = max(
-            range(len(trials)),
-            key=lambda i: (min(trials[i].refusal_rate, spec.target_refusal), -trials[i].strength),
-        )
+        chosen = _choose(trials, spec)
         if trials[chosen].refusal_rate == 0:
             raise InterpretOpsError(
                 "no candidate made the model refuse a single validation prompt",
@@ -363,6 +362,8 @@ def _fit_action(
     before = objective.mean_loss()
     gradient, norm = _gradient(model, objective, site)
     sae = None if dictionary is None else dictionary.saes.get(site)
+    if sae is not None:
+        sae.to(model.device)
     ids, origins = _choose_features(circuit, sae, layer, gradient, spec.max_features)
     fit = _Fit(
         layer,
@@ -376,13 +377,13 @@ def _fit_action(
     if ids:
         _descend(model, objective, site, fit, [fit.levels], rate, spec, monitor, "fitting features")
         with model.hooks() as hooks:
-            hooks.write(site, lambda x: x + fit.delta(x, with_direction=False))
+            hooks.write(site, lambda x: x + fit.delta(x, with_direction=False).to(x.dtype))
             after_features = objective.mean_loss()
     _descend(
         model, objective, site, fit, [fit.direction], rate, spec, monitor, "fitting the direction"
     )
     with model.hooks() as hooks:
-        hooks.write(site, lambda x: x + fit.delta(x, with_direction=True))
+        hooks.write(site, lambda x: x + fit.delta(x, with_direction=True).to(x.dtype))
         after_all = objective.mean_loss()
     return fit, (before, after_features, after_all), origins
 
@@ -456,6 +457,23 @@ def _candidates(fit: _Fit, spec: ProposeSpec) -> list[tuple[str, float, bool]]:
     alone = [("features", 1.0, False)] if fit.ids else []
     name = "features and direction" if fit.ids else "direction"
     return [*alone, *((name, strength, True) for strength in spec.strengths)]
+
+
+def _succeeds(trial: Trial, spec: ProposeSpec) -> bool:
+    return (
+        trial.refusal_rate >= spec.target_refusal and trial.degeneration_rate <= DEGENERATION_BUDGET
+    )
+
+
+def _choose(trials: Sequence[Trial], spec: ProposeSpec) -> int:
+    """The first trial that succeeds (the weakest are first), or else the nearest to it."""
+
+    def merit(i: int) -> tuple[bool, float, int]:
+        trial = trials[i]
+        excess = max(0.0, trial.degeneration_rate - DEGENERATION_BUDGET)
+        return _succeeds(trial, spec), min(trial.refusal_rate, spec.target_refusal) - excess, -i
+
+    return max(range(len(trials)), key=merit)
 
 
 def _policy(
