@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,6 @@ from interpretops.steering import SteeringSession
 from safetensors.torch import save_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from interpretops.models import HookedModel
 
 HEAD = "meta: {id: p, target_class: jailbreak}\n"
@@ -63,3 +62,9 @@ def test_features_of_another_dictionary_are_refused(tiny: HookedModel, tmp_path:
     )
     with pytest.raises(InterpretOpsError, match="fitted with the dictionary sae_mine"):
         SteeringSession(tiny, load_policy(tmp_path), dictionary=Other())  # type: ignore[arg-type]
+
+
+def test_the_example_policy_of_the_repository_is_valid() -> None:
+    policy = load_policy(Path(__file__).parents[4] / "policies" / "jailbreak.yaml")
+    assert policy.meta.id == "jailbreak-v1"
+    assert [i.type for i in policy.interventions] == ["feature_scale", "feature_clamp", "lora_gate"]
