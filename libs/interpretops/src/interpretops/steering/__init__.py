@@ -1,5 +1,6 @@
 """Steering: policies, the session that runs them, and how they are fitted."""
 
+from interpretops.steering.lora_training import LoraGateSpec, TrainedGate, train_lora_gate
 from interpretops.steering.policy import Policy, load_policy
 from interpretops.steering.propose import (
     FitEvidence,
@@ -13,11 +14,14 @@ from interpretops.steering.session import RowRecord, SteeringSession
 __all__ = [
     "FitEvidence",
     "FittingSet",
+    "LoraGateSpec",
     "Policy",
     "PolicyArtifact",
     "ProposeSpec",
     "RowRecord",
     "SteeringSession",
+    "TrainedGate",
     "load_policy",
     "propose_policy",
+    "train_lora_gate",
 ]

@@ -1,4 +1,4 @@
-"""What fitting minimises: how unlikely a refusal is, computed over the prompt's end and the answer only.
+"""What fitting minimises: how unlikely given answers are, computed over the prompt's end and the answer.
 
 An intervention that begins at the last tokens of a prompt does not change what comes before them, so
 keys and values of everything earlier are computed once and reused by every step.
@@ -66,6 +66,14 @@ class RefusalObjective:
     def loss(self, batch: int) -> torch.Tensor:
         """The loss of one batch under the hooks in force, with its graph."""
         segment = self._segments[batch]
+        targets = segment.input_ids[:, self.tail :]
+        return -self._mean(
+            self.log_probabilities(batch).gather(-1, targets[..., None])[..., 0], batch
+        )
+
+    def log_probabilities(self, batch: int) -> torch.Tensor:
+        """Log-probabilities of every token of the answers, `[rows, answer, vocab]` float32."""
+        segment = self._segments[batch]
         cache = DynamicCache(config=self.model.config.get_text_config())
         for layer, (keys, values) in enumerate(segment.prefix):
             cache.update(keys, values, layer)
@@ -76,10 +84,17 @@ class RefusalObjective:
             cache=cache,
             running=segment.running,
         )
-        scores = torch.log_softmax(logits[:, self.tail - 1 : -1].float(), dim=-1)
-        targets = segment.input_ids[:, self.tail :]
-        likelihood = scores.gather(-1, targets[..., None])[..., 0] * segment.wanted
-        return -(likelihood.sum(-1) / segment.wanted.sum(-1)).mean()
+        return torch.log_softmax(logits[:, self.tail - 1 : -1].float(), dim=-1)
+
+    def divergence(self, batch: int, reference: torch.Tensor) -> torch.Tensor:
+        """Mean KL divergence, in nats per token, from reference log-probabilities of a batch."""
+        now = self.log_probabilities(batch)
+        return self._mean((reference.exp() * (reference - now)).sum(-1), batch)
+
+    def _mean(self, values: torch.Tensor, batch: int) -> torch.Tensor:
+        """Mean over the tokens of each answer, then over answers, of `[rows, answer]`."""
+        wanted = self._segments[batch].wanted
+        return ((values * wanted).sum(-1) / wanted.sum(-1)).mean()
 
     def mean_loss(self) -> float:
         """The loss over all prompts under the hooks in force."""
