@@ -1,9 +1,10 @@
-"""Which of the strengths that were tried becomes the policy."""
+"""Which of the strengths that were tried becomes the policy, and what is told of it."""
 
 from __future__ import annotations
 
 import pytest
-from interpretops.steering.propose import ProposeSpec, Trial, _choose
+from interpretops.steering import Policy
+from interpretops.steering.propose import ProposeSpec, Trial, _choose, _held
 
 
 def trial(refusal: float, degeneration: float) -> Trial:
@@ -21,3 +22,13 @@ def trial(refusal: float, degeneration: float) -> Trial:
 )
 def test_the_weakest_trial_that_succeeds_is_chosen(trials: list[Trial], chosen: int) -> None:
     assert _choose(trials, ProposeSpec()) == chosen
+
+
+def test_only_features_that_the_policy_holds_are_told_of() -> None:
+    selector = {"layer": 2, "sae_feature_ids": [5]}
+    clamp = {"type": "feature_clamp", "selector": selector, "clamp_range": [1.0, 1.0]}
+    policy = Policy.model_validate(
+        {"meta": {"id": "p", "target_class": "t"}, "interventions": [clamp]}
+    )
+    fitted = {"layer2.f5": "gradient", "layer2.f7": "circuit", "layer3.f5": "circuit"}
+    assert _held(policy, fitted) == {"layer2.f5": "gradient"}

@@ -264,7 +264,7 @@ def propose_policy(
             loss_features=losses[1],
             loss_full=losses[2],
             feature_share=(losses[0] - losses[1]) / max(losses[0] - losses[2], 1e-9),
-            features=origins,
+            features=_held(policies[chosen], origins),
             trials=tuple(trials),
             chosen=chosen,
         )
@@ -534,6 +534,17 @@ def _policy(
         condition=Condition(probe=readings, threshold=round(probe.threshold, 6)),
         interventions=tuple(interventions),
     )
+
+
+def _held(policy: Policy, origins: dict[str, str]) -> dict[str, str]:
+    """Origins of the features a policy holds: fitting may bring others to nothing."""
+    held = {
+        f"layer{clamp.selector.layer}.f{i}"
+        for clamp in policy.interventions
+        if isinstance(clamp, FeatureClamp)
+        for i in clamp.selector.sae_feature_ids
+    }
+    return {unit: origin for unit, origin in origins.items() if unit in held}
 
 
 def _vectors(probe: Probe, fit: _Fit) -> dict[str, torch.Tensor]:
