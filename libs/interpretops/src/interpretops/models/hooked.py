@@ -43,7 +43,7 @@ class HookedModel:
         model_name: Hub id, local folder, `.gguf` file, or `builtin:smollm2-135m-instruct`.
         dtype: `float32`, `bfloat16` or `float16`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        cache_dir: Folder for converted weights.
+        cache_dir: Folder for converted weights and for artifacts.
         attn_implementation: The fastest that the architecture supports by default; `eager` where
             attention patterns are to be read.
 
@@ -66,17 +66,18 @@ class HookedModel:
             cache_dir=Path(cache_dir),
             attn_implementation=attn_implementation,
         )
-        self._bind(loaded.model, loaded.tokenizer, model_name)
+        self._bind(loaded.model, loaded.tokenizer, model_name, Path(cache_dir))
 
     @classmethod
     def from_hf(cls, model: Any, tokenizer: Any, *, name: str = "in-memory") -> HookedModel:
         """Wrap a model that is already loaded."""
         hooked = cls.__new__(cls)
-        hooked._bind(model.eval(), tokenizer, name)
+        hooked._bind(model.eval(), tokenizer, name, Path("./.io_cache"))
         return hooked
 
-    def _bind(self, model: Any, tokenizer: Any, name: str) -> None:
+    def _bind(self, model: Any, tokenizer: Any, name: str, cache_dir: Path) -> None:
         self.name = name
+        self.cache_dir = cache_dir
         self.hf = model
         self.tokenizer = tokenizer
         self._engine = EagerModel(name, hf_model=model, tokenizer=tokenizer)

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from interp_engine import Address
 
+from interpretops.artifacts import ArtifactStore
 from interpretops.errors import InterpretOpsError
 from interpretops.models import GREEDY
+from interpretops.sae import Dictionary
 from interpretops.steering.actions import Bound, Reading, bind
-from interpretops.steering.policy import Policy
+from interpretops.steering.policy import FeatureClamp, FeatureScale, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from interpretops.models import Batch, Forward, HookedModel, Sampling, Step
-    from interpretops.sae import Dictionary
     from interpretops.steering.policy import Span
 
 
@@ -67,7 +68,8 @@ class SteeringSession:
         model: The model to steer.
         policy: One policy for every prompt (None: no steering), or a list with one entry (a policy
             or None) per row of each batch that is run inside the block.
-        dictionary: The dictionary whose features the policies name, where they name any.
+        dictionary: The dictionary whose features the policies name; by default the one that each
+            policy states (`meta.dictionary`), from the artifacts in the model's `cache_dir`.
 
     Raises:
         InterpretOpsError: When a policy does not fit the model or the dictionary.
@@ -268,7 +270,7 @@ def _group(
     if policy is None:
         return []
     if isinstance(policy, Policy):
-        return [_Rows(bind(policy, model, dictionary), None)]
+        return [_Rows(bind(policy, model, dictionary or _own_dictionary(policy, model)), None)]
     rows_of: dict[int, list[int]] = {}
     policies: dict[int, Policy] = {}
     for row, each in enumerate(policy):
@@ -276,5 +278,17 @@ def _group(
             rows_of.setdefault(id(each), []).append(row)
             policies[id(each)] = each
     return [
-        _Rows(bind(policies[key], model, dictionary), tuple(rows)) for key, rows in rows_of.items()
+        _Rows(
+            bind(policies[key], model, dictionary or _own_dictionary(policies[key], model)),
+            tuple(rows),
+        )
+        for key, rows in rows_of.items()
     ]
+
+
+def _own_dictionary(policy: Policy, model: HookedModel) -> Dictionary | None:
+    """The dictionary that a policy states, if its interventions name features at all."""
+    named = any(isinstance(i, FeatureScale | FeatureClamp) for i in policy.interventions)
+    if policy.meta.dictionary is None or not named:
+        return None
+    return Dictionary.open(ArtifactStore(model.cache_dir), policy.meta.dictionary)
