@@ -74,11 +74,15 @@ class SameArrays:
 
 
 def same_quality(evidence: Mapping[str, Mapping[str, Any]]) -> dict[str, Finding]:
-    """Dictionaries must explain held-out activations about as well as the best of them."""
-    best = min(float(e["fvu"]) for e in evidence.values())
+    """Dictionaries must explain held-out activations about as well as the best under their rule.
+
+    Evidence names the FVU, the mean number of active features, and the rules for decoder norms and
+    gradient clipping, which decide by themselves how fast the FVU falls.
+    """
     findings = {}
     for name, e in evidence.items():
         fvu = float(e["fvu"])
+        best = min(float(o["fvu"]) for o in evidence.values() if o["rule"] == e["rule"])
         fair = fvu <= best * (1 + FVU_TOLERANCE)
         refusal = None if fair else f"FVU {fvu:.4f}, more than 1 % worse than the best, {best:.4f}"
         findings[name] = Finding({"fvu": fvu, "l0": float(e["l0"])}, refusal)

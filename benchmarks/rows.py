@@ -152,20 +152,31 @@ CAPTURE = Row(
     gate=SameArrays("raw hooks"),
 )
 
+
+def _rule(decoder_norm: str, clip_norm: float | None) -> Mapping[str, Any]:
+    rule = decoder_norm if clip_norm is not None else f"{decoder_norm}, unclipped"
+    return {"decoder_norm": decoder_norm, "clip_norm": clip_norm, "rule": rule}
+
+
 SAE_STEP = Row(
     name="sae",
     title="SAE training step on given activations (d 576, 4608 features, TopK 32, batch 2048)",
     note="All begin with the same weights and see the same batches, with Adam at the same constant "
-    "rate. SAELens lets decoder norms drift and rescales by them, so it is compared with our "
-    "`rescale` rule; the others keep decoder rows at norm 1, as our `unit` rule does.",
+    "rate. Rules differ: SAELens lets decoder norms drift and rescales by them, dictionary_learning "
+    "keeps them at 1, both clip gradients; sparsify keeps norms at 1 and does not clip. Each is "
+    "compared with our dictionary under its rules, where the FVU must agree.",
     contestants=(
-        Contestant("interpretops, unit", "sae_interpretops", options={"decoder_norm": "unit"}),
+        Contestant("interpretops, unit", "sae_interpretops", options=_rule("unit", 1.0)),
+        Contestant("interpretops, rescale", "sae_interpretops", options=_rule("rescale", 1.0)),
+        Contestant("interpretops, unclipped", "sae_interpretops", options=_rule("unit", None)),
+        Contestant("SAELens", "sae_sae_lens", "sae-lens", _rule("rescale", 1.0)),
         Contestant(
-            "interpretops, rescale", "sae_interpretops", options={"decoder_norm": "rescale"}
+            "dictionary_learning",
+            "sae_dictionary_learning",
+            "dictionary-learning",
+            _rule("unit", 1.0),
         ),
-        Contestant("SAELens", "sae_sae_lens", "sae-lens", {"sparse": False}),
-        Contestant("dictionary_learning", "sae_dictionary_learning", "dictionary-learning"),
-        Contestant("sparsify", "sae_sparsify", "sparsify"),
+        Contestant("sparsify", "sae_sparsify", "sparsify", _rule("unit", None)),
     ),
     cases=(
         Case(
@@ -174,7 +185,7 @@ SAE_STEP = Row(
             (
                 Comparison("speedup", "interpretops, rescale", "SAELens", 3.0),
                 Comparison("speedup", "interpretops, unit", "dictionary_learning", 1.3),
-                Comparison("speedup", "interpretops, unit", "sparsify", 1.3),
+                Comparison("speedup", "interpretops, unclipped", "sparsify", 1.3),
             ),
         ),
     ),

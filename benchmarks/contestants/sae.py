@@ -101,7 +101,7 @@ class DictionaryContestant(ABC):
             x = self.held_out
             x_hat, active = self.reconstruct(x)
             fvu = (x - x_hat).square().sum() / (x - x.mean(0)).square().sum()
-        return {"fvu": float(fvu), "l0": float(active)}
+        return {"fvu": float(fvu), "l0": float(active), "rule": self.options["rule"]}
 
     @abstractmethod
     def train(self, batches: Iterator[Tensor]) -> None:

@@ -32,6 +32,7 @@ class Ours(DictionaryContestant):
             decay=0,
             dead_after_tokens=DEAD_AFTER_TOKENS,
             decoder_norm=self.options["decoder_norm"],
+            clip_norm=self.options["clip_norm"],
         )
         self.sae = new_sae(rule, self.first_rows.shape[1], D_SAE)
         with torch.no_grad():

@@ -33,7 +33,6 @@ class SAELens(DictionaryContestant):
                 d_sae=D_SAE,
                 k=K,
                 apply_b_dec_to_input=True,
-                use_sparse_activations=self.options["sparse"],
             )
         )
         with torch.no_grad():
@@ -51,8 +50,7 @@ class SAELens(DictionaryContestant):
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         code = self.sae.encode(x)
-        dense = code.to_dense() if code.is_sparse else code
-        return self.sae.decode(code), (dense > 0).sum(-1).float().mean()
+        return self.sae.decode(code), (code > 0).sum(-1).float().mean()
 
 
 CONTESTANT = SAELens

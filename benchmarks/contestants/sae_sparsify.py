@@ -47,6 +47,7 @@ class Sparsify(DictionaryContestant):
             since_fired[fired] = 0
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.sae.set_decoder_norm_to_unit_norm()  # as the next step would
         out = self.sae(x)
         return out.sae_out, (out.latent_acts > 0).sum(-1).float().mean()
 

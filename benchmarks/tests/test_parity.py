@@ -63,11 +63,13 @@ def test_without_the_reference_nobody_is_compared(shown):
 def test_a_dictionary_that_explains_less_is_refused():
     findings = same_quality(
         {
-            "ours": {"fvu": 0.500, "l0": 32},
-            "close": {"fvu": 0.504, "l0": 32},
-            "worse": {"fvu": 0.506, "l0": 32},
+            "ours": {"fvu": 0.500, "l0": 32, "rule": "unit"},
+            "close": {"fvu": 0.504, "l0": 32, "rule": "unit"},
+            "worse": {"fvu": 0.506, "l0": 32, "rule": "unit"},
+            "other": {"fvu": 0.600, "l0": 32, "rule": "rescale"},
         }
     )
     assert findings["ours"].refusal is None
     assert findings["close"].refusal is None
+    assert findings["other"].refusal is None, "alone under its rule"
     assert "FVU 0.5060" in findings["worse"].refusal
