@@ -134,7 +134,7 @@ def _notes(row: Row, result: dict[str, Any]) -> Iterator[str]:
     for name, versions in result["versions"].items():
         which = ", ".join(f"{package} {version}" for package, version in versions.items())
         gate = ", ".join(
-            f"{key} {value:.2g}" for key, value in result["gate"].get(name, {}).items()
+            f"{key} {value:.4g}" for key, value in result["gate"].get(name, {}).items()
         )
         yield f"- {name}: {which}" + (f". Gate: {gate}" if gate else "")
     for name, reason in (row.not_run | result["left_out"]).items():
