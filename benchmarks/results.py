@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_NOTHING: dict[str, Any] = {"versions": {}, "gate": {}, "left_out": {}, "cases": {}}
+
 
 def machine() -> dict[str, Any]:
     """What the figures depend on; no name of a host and no path."""
@@ -86,8 +88,8 @@ def table(results: dict[str, Any]) -> str:
         "",
     ]
     for name, row in ROWS.items():
-        if name in results["rows"]:
-            lines += _section(row, results["rows"][name])
+        measured = results["rows"].get(name, _NOTHING)
+        lines += _section(row, measured)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -98,6 +100,7 @@ def _section(row: Row, result: dict[str, Any]) -> Iterator[str]:
     for case in row.cases:
         measured = result["cases"].get(case.name)
         if measured is None:
+            yield from (f"### {case.name}", "", "Not measured yet.", "")
             continue
         yield from (f"### {case.name}", "", "| contestant | median |", "| --- | ---: |")
         for name, seconds in measured["seconds"].items():
