@@ -187,7 +187,15 @@ def _change(unit: Unit, patcher: Patcher) -> torch.Tensor:
         difference = clean.z[unit.layer] - corrupt.z[unit.layer]
         with torch.no_grad():
             weights = patcher.model.head_weights(unit.layer)[unit.index]
-        return (difference[:, :, unit.index] @ weights.detach()) * real
+            written = difference[:, :, unit.index] @ weights
+            arch = patcher.model.arch
+            norm = arch.post_attn_norm(unit.layer)
+            if norm is not None:
+                # Gemma and OLMo 2 normalise what attention puts out, all heads together, so one
+                # head's share of it exists to first order only.
+                whole = arch.attn_out_proj(unit.layer)(clean.z[unit.layer].flatten(-2))
+                written = torch.autograd.functional.jvp(norm, whole, written)[1]  # type: ignore[no-untyped-call]
+        return written * real
     sae = patcher.saes[unit.layer]
     ids = torch.tensor([unit.index], device=real.device)
     with torch.no_grad():

@@ -76,11 +76,17 @@ def split_half_stability(scores: Array, size: int, *, splits: int, seed: int) ->
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
-    """Rank correlation; 0 where either side is constant."""
-    ranks = [np.argsort(np.argsort(np.asarray(x))) for x in (a, b)]
+    """Rank correlation, tied values sharing their mean rank; 0 where either side is constant."""
+    ranks = [_ranks(x) for x in (a, b)]
     if len(a) < 2 or any(np.ptp(np.asarray(x)) == 0 for x in (a, b)):
         return 0.0
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> Array:
+    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    shared: Array = np.cumsum(counts) - (counts - 1) / 2
+    return shared[place]
 
 
 def _spread(overlaps: Sequence[float], n: int) -> Measured:
