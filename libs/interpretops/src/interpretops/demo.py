@@ -86,8 +86,8 @@ class DemoData:
     def fitting(self) -> FittingSet:
         """What the policy is fitted to and checked on."""
         return FittingSet(
-            train_risky=self.risky("train"),
-            train_harmless=self.harmless("train"),
+            train_risky=self.risky("train", 400),
+            train_harmless=self.harmless("train", 520),
             validation_risky=self.risky("validation"),
             validation_harmless=self.harmless("validation"),
         )

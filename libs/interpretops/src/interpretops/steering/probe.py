@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from interpretops.models import HookedModel
 
+Place = tuple[int, int | None]
+"""A layer, and how many last prompt tokens are averaged over (None: all of them)."""
+
 RIDGES = (0.1, 0.3, 1.0, 3.0)
 """Shrinkage of the within-class covariance, as multiples of its mean variance."""
 
@@ -56,7 +59,7 @@ class Probe:
     false_positive_rate: float
     n: int
 
-    def scores(self, means: dict[tuple[int, int | None], torch.Tensor]) -> torch.Tensor:
+    def scores(self, means: dict[Place, torch.Tensor]) -> torch.Tensor:
         """Scores of prompts from their means by (layer, tail), each `[prompts, d_model]`."""
         return torch.stack(
             [means[r.layer, r.prompt_tail] @ r.direction for r in self.readings]
@@ -93,8 +96,8 @@ def fit_probe(
     The discriminant is Fisher's, with the within-class covariance shrunk towards a multiple of the
     identity. Folds keep the prompts of a group (a topic) together, so every score that chooses a
     layer, a ridge, a combination or the threshold comes from topics the discriminant has not seen.
-    The candidates are the best reading of the prompt's tail, the best of its mean, and their sum; the
-    one that finds most risky prompts within the false-positive budget is kept.
+    The candidates are the best reading of the prompt's tail, the best of its mean, both together, and
+    both at two layers; the one that finds most risky prompts within the false-positive budget is kept.
 
     Args:
         model: The model.
@@ -122,54 +125,48 @@ def fit_probe(
     )
     labels = torch.tensor([True] * len(risky) + [False] * len(harmless))
     fold_of = _folds(groups, folds)
-    spans: tuple[int | None, ...] = (tail, None)
-    best = [
-        max(
-            (
-                _cross_validated(means[layer, span], labels, fold_of, ridge, layer, span)
-                for layer in layers
-                for ridge in RIDGES
-            ),
-            key=lambda candidate: candidate.auroc(labels),
-        )
-        for span in spans
-    ]
-    candidates = [(best[0],), (best[1],), (best[0], best[1])]
+
+    def at(*places: Place) -> _Candidate:
+        """The best ridge for a discriminant that reads these places together."""
+        x, _ = _joined(means, places)
+        tried = [_cross_validated(x, labels, fold_of, ridge, places) for ridge in RIDGES]
+        return max(tried, key=lambda candidate: candidate.auroc(labels))
+
+    ends = sorted((at((layer, tail)) for layer in layers), key=lambda c: -c.auroc(labels))
+    wholes = sorted((at((layer, None)) for layer in layers), key=lambda c: -c.auroc(labels))
+    candidates = [ends[0], wholes[0], at(*ends[0].places, *wholes[0].places)]
+    if len(layers) > 1:
+        two_layers = (*ends[0].places, *ends[1].places, *wholes[0].places, *wholes[1].places)
+        candidates.append(at(*two_layers))
     quantile = 1.0 - false_positive_budget
 
-    def out_of_fold(combination: tuple[_Candidate, ...]) -> torch.Tensor:
-        return torch.stack([candidate.scores for candidate in combination]).sum(0)
-
-    def recall(combination: tuple[_Candidate, ...]) -> float:
-        scores = out_of_fold(combination)
+    def recall(candidate: _Candidate) -> float:
+        scores = candidate.scores
         return float((scores[labels] > scores[~labels].quantile(quantile)).float().mean())
 
     chosen = max(candidates, key=recall)
-    scores = out_of_fold(chosen)
-    threshold = float(scores[~labels].quantile(quantile))
-    readings, offset = [], 0.0
-    for candidate in chosen:
-        direction, middle = _discriminant(
-            means[candidate.layer, candidate.span], labels, candidate.ridge
-        )
-        readings.append(ProbeDirection(candidate.layer, candidate.span, direction))
-        offset += float(middle)
+    threshold = float(chosen.scores[~labels].quantile(quantile))
+    x, scales = _joined(means, chosen.places)
+    direction, middle = _discriminant(x, labels, chosen.ridge)
+    parts = direction.chunk(len(chosen.places))
     return Probe(
-        readings=tuple(readings),
-        threshold=threshold + offset,
-        auroc=auroc(scores[labels], scores[~labels]),
-        recall=float((scores[labels] > threshold).float().mean()),
-        false_positive_rate=float((scores[~labels] > threshold).float().mean()),
+        readings=tuple(
+            ProbeDirection(layer, span, part / scale)
+            for (layer, span), part, scale in zip(chosen.places, parts, scales, strict=True)
+        ),
+        threshold=threshold + float(middle),
+        auroc=chosen.auroc(labels),
+        recall=float((chosen.scores[labels] > threshold).float().mean()),
+        false_positive_rate=float((chosen.scores[~labels] > threshold).float().mean()),
         n=len(labels),
     )
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A discriminant at one place, with its out-of-fold scores `[prompts]`."""
+    """A discriminant over some places, with its out-of-fold scores `[prompts]`."""
 
-    layer: int
-    span: int | None
+    places: tuple[Place, ...]
     ridge: float
     scores: torch.Tensor
 
@@ -177,20 +174,28 @@ class _Candidate:
         return auroc(self.scores[labels], self.scores[~labels])
 
 
+def _joined(
+    means: dict[Place, torch.Tensor], places: Sequence[Place]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """What is read at several places side by side, each scaled to unit deviation; the scales."""
+    scales = [means[place].std() for place in places]
+    parts = [means[place] / scale for place, scale in zip(places, scales, strict=True)]
+    return torch.cat(parts, dim=1), scales
+
+
 def _cross_validated(
     x: torch.Tensor,
     labels: torch.Tensor,
     fold_of: torch.Tensor,
     ridge: float,
-    layer: int,
-    span: int | None,
+    places: tuple[Place, ...],
 ) -> _Candidate:
     scores = torch.empty(len(labels))
     for fold in sorted(set(fold_of.tolist())):
         held = fold_of == fold
         direction, middle = _discriminant(x[~held], labels[~held], ridge)
         scores[held] = x[held] @ direction - middle
-    return _Candidate(layer, span, ridge, scores)
+    return _Candidate(places, ridge, scores)
 
 
 def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
@@ -209,7 +214,7 @@ def prompt_means(
     *,
     batch_size: int = 16,
     monitor: Monitor = SILENT,
-) -> dict[tuple[int, int | None], torch.Tensor]:
+) -> dict[Place, torch.Tensor]:
     """Mean activations of prompts, by (layer, tail) and by (layer, None) for the whole prompt.
 
     Returns:

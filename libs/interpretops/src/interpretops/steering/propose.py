@@ -6,7 +6,7 @@ the strength is chosen on the validation split. The test split is never seen her
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -231,7 +231,7 @@ def propose_policy(
     with store.draft(
         ArtifactKind.POLICY, key, model=model.ref, parents=parents, seeds=[spec.seed]
     ) as draft:
-        probe = _fit_condition(model, dictionary, data, spec, monitor)
+        probe, recall, false_positives = _fit_condition(model, dictionary, data, spec, monitor)
         layer = _action_layer(model, dictionary, probe)
         fit, losses, origins = _fit_action(model, circuit, dictionary, data, spec, layer, monitor)
         trials, policies = [], []
@@ -251,7 +251,6 @@ def propose_policy(
                 "no candidate made the model refuse a single validation prompt",
                 fix="raise `steps` or `fit_prompts`, or train the dictionary at a later layer",
             )
-        recall, false_positives = _check_condition(model, probe, data, monitor)
         evidence = FitEvidence(
             condition_auroc=probe.auroc,
             condition_recall=probe.recall,
@@ -302,31 +301,30 @@ def _fit_condition(
     data: FittingSet,
     spec: ProposeSpec,
     monitor: Monitor,
-) -> Probe:
+) -> tuple[Probe, float, float]:
+    """The probe, and its recall and false-positive rate on the validation split.
+
+    Its threshold keeps the budget both out of fold and on validation, whose topics are new to it.
+    """
     risky, harmless = data.train_risky, data.train_harmless
     last = max(_layers(dictionary), default=round(0.6 * model.n_layers))
-    layers = sorted({max(0, last - back) for back in (2, 4, 6, 8) if last - back >= 0} or {0})
-    return fit_probe(
+    probe = fit_probe(
         model,
         [prompt.text for prompt in risky],
         [prompt.text for prompt in harmless],
         [prompt.topic or prompt.id for prompt in (*risky, *harmless)],
-        layers=layers,
+        layers=sorted({max(0, last - back) for back in (0, 2, 4, 6)}),
         false_positive_budget=spec.false_positive_budget,
         monitor=monitor,
     )
-
-
-def _check_condition(
-    model: HookedModel, probe: Probe, data: FittingSet, monitor: Monitor
-) -> tuple[float, float]:
-    """Recall and false-positive rate on the validation split."""
     prompts = [p.text for p in (*data.validation_risky, *data.validation_harmless)]
     layers = [reading.layer for reading in probe.readings]
     means = prompt_means(model, prompts, layers, template_tail(model), monitor=monitor)
-    fired = (probe.scores(means) > probe.threshold).float()
-    n = len(data.validation_risky)
-    return float(fired[:n].mean()), float(fired[n:].mean())
+    scores, n = probe.scores(means), len(data.validation_risky)
+    allowed = float(scores[n:].quantile(1.0 - spec.false_positive_budget))
+    probe = replace(probe, threshold=max(probe.threshold, allowed))
+    fired = (scores > probe.threshold).float()
+    return probe, float(fired[:n].mean()), float(fired[n:].mean())
 
 
 # --- what to do -----------------------------------------------------------------------------------
