@@ -20,7 +20,6 @@ FIELDS = {
     "toxicity": {"id", "text", "twin", "topic", "split"},
     "benign_qa": {"id", "text", "answers", "topic", "split"},
     "benign_instructions": {"id", "text", "topic", "split"},
-    "refusals": {"id", "text", "kind"},
 }
 LEAST = {
     "jailbreak": 250,
@@ -29,9 +28,8 @@ LEAST = {
     "toxicity": 120,
     "benign_qa": 200,
     "benign_instructions": 160,
-    "refusals": 120,
 }
-BY_TOPIC = sorted(set(FIELDS) - {"refusals"})
+BY_TOPIC = sorted(FIELDS)
 
 
 def records(name: str) -> list[dict[str, Any]]:
@@ -166,11 +164,6 @@ def test_prompts_are_short() -> None:
     lengths = [len(record["text"].split()) for record in records("jailbreak")]
     assert min(lengths) >= 5
     assert max(lengths) <= 25
-
-
-def test_openings_are_of_both_kinds_alike() -> None:
-    kinds = Counter(record["kind"] for record in records("refusals"))
-    assert kinds == {"refuse": 60, "comply": 60}
 
 
 def test_answers_are_lower_case_for_matching() -> None:
