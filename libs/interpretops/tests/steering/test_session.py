@@ -132,6 +132,20 @@ def test_each_kind_does_its_arithmetic(tiny: HookedModel, policy_of: Any, sae: S
         torch.testing.assert_close(seen[0], wanted, msg=lambda m, name=name: f"{name}: {m}")
 
 
+def test_clamps_of_one_place_act_as_one(tiny: HookedModel, policy_of: Any, sae: SAE) -> None:
+    def clamp(*ids: int) -> dict[str, Any]:
+        selector = {"layer": LAYER, "sae_feature_ids": list(ids)}
+        return {"type": "feature_clamp", "selector": selector, "clamp_range": [4.0, 4.0]}
+
+    batch = tiny.encode(PROMPTS)
+    with SteeringSession(tiny, policy_of(clamp(2, 5)), dictionary=Shelf(sae)) as session:
+        together = session.logits(batch)
+    apart = policy_of(clamp(2), clamp(5))
+    with SteeringSession(tiny, apart, dictionary=Shelf(sae)) as session:
+        torch.testing.assert_close(session.logits(batch), together)
+        assert session.record[0].units == (f"layer{LAYER}.f2", f"layer{LAYER}.f5")
+
+
 def test_only_the_selected_features_are_computed(
     tiny: HookedModel, policy_of: Any, sae: SAE, monkeypatch: pytest.MonkeyPatch
 ) -> None:

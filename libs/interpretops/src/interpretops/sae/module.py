@@ -138,7 +138,19 @@ class SAE(nn.Module, ABC):
                 f"there is no feature {int(index.max())} in a dictionary of {self.d_sae}",
                 fix=f"choose features from 0 to {self.d_sae - 1}",
             )
-        return self._activate(self.centre(x), index)
+        return self.read_features(x, index)
+
+    def read_features(self, x: Tensor, ids: Tensor) -> Tensor:
+        """`encode_features` for ids that were checked before: nothing here waits for the device.
+
+        Args:
+            x: `[..., d_in]`.
+            ids: `[k]` int64 on the device of the weights.
+
+        Returns:
+            `[..., k]`.
+        """
+        return self._activate(self.centre(x), ids)
 
     def encode_sparse(self, x: Tensor) -> SparseCode:
         """`encode` of `x` `[tokens, d_in]` as a sparse code."""

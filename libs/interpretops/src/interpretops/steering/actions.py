@@ -6,7 +6,7 @@ touches only the features, heads or directions that the policy names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +36,8 @@ class FeatureAction:
     """Set selected SAE features to a function of themselves; what the SAE misses stays as it was.
 
     Only the selected encoder columns and decoder rows are computed:
-    `x + (f' - f) @ W_dec[ids]` with `f = encode_features(x, ids)`.
+    `x + (f' - f) @ W_dec[ids]` with `f = read_features(x, ids)`. Clamps that follow one another at the
+    same positions are one action: all of them read the stream as it comes.
     """
 
     site: Address
@@ -49,9 +50,20 @@ class FeatureAction:
     low: torch.Tensor
     high: torch.Tensor
 
+    def joined(self, other: FeatureAction) -> FeatureAction:
+        """This clamp and another one at the same place as a single action."""
+        return replace(
+            self,
+            units=self.units + other.units,
+            ids=torch.cat([self.ids, other.ids]),
+            rows=torch.cat([self.rows, other.rows]),
+            low=torch.cat([self.low, other.low]),
+            high=torch.cat([self.high, other.high]),
+        )
+
     def delta(self, x: torch.Tensor) -> torch.Tensor:
         """The decoder rows, weighted by how far each feature is to move."""
-        features = self.sae.encode_features(x, self.ids)
+        features = self.sae.read_features(x, self.ids)
         if self.scale is not None:
             change = features * (self.scale - 1.0)
         else:
@@ -187,7 +199,25 @@ def bind(policy: Policy, model: HookedModel, dictionary: Dictionary | None) -> B
     acting: list[SiteAction | ModuleAction] = [*sites, *modules]
     units = tuple(unit for action in acting for unit in action.units)
     threshold = 0.0 if policy.condition is None else policy.condition.threshold
-    return Bound(policy, readings, threshold, tuple(sites), tuple(modules), units)
+    return Bound(policy, readings, threshold, _joined(sites), tuple(modules), units)
+
+
+def _joined(actions: Sequence[SiteAction]) -> tuple[SiteAction, ...]:
+    """Actions with neighbouring clamps of one site and span joined."""
+    joined: list[SiteAction] = []
+    for action in actions:
+        last = joined[-1] if joined else None
+        if (
+            isinstance(last, FeatureAction)
+            and isinstance(action, FeatureAction)
+            and last.scale is None
+            and action.scale is None
+            and (last.site, last.span) == (action.site, action.span)
+        ):
+            joined[-1] = last.joined(action)
+        else:
+            joined.append(action)
+    return tuple(joined)
 
 
 def _site_action(
@@ -258,8 +288,8 @@ def _feature_action(
         ids=index,
         rows=_on(sae.W_dec.detach()[index.cpu()], model),
         scale=intervention.scale if isinstance(intervention, FeatureScale) else None,
-        low=torch.tensor(low),
-        high=torch.tensor(high),
+        low=torch.full((len(ids),), float(low), device=model.device),
+        high=torch.full((len(ids),), float(high), device=model.device),
     )
 
 
