@@ -86,8 +86,8 @@ class DemoData:
     def fitting(self) -> FittingSet:
         """What the policy is fitted to and checked on."""
         return FittingSet(
-            train_risky=self.risky("train", 400),
-            train_harmless=self.harmless("train", 520),
+            train_risky=self.risky("train", 520),
+            train_harmless=self.harmless("train", 650),
             validation_risky=self.risky("validation"),
             validation_harmless=self.harmless("validation"),
         )
@@ -125,5 +125,5 @@ def search_spec() -> SearchSpec:
 
 
 def propose_spec() -> ProposeSpec:
-    """The defaults."""
-    return ProposeSpec()
+    """A condition that may fire on 4 % of harmless prompts, where the win line allows 5 % damage."""
+    return ProposeSpec(false_positive_budget=0.04)
