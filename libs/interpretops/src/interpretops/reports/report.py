@@ -45,6 +45,7 @@ from interpretops.steering.policy import FeatureClamp, FeatureScale
 if TYPE_CHECKING:
     from interpretops.circuits import Measured
     from interpretops.evals import Estimate, RiskCard
+    from interpretops.evals.risk_card import Criterion
     from interpretops.steering import Policy
 
 Opened = TypeVar("Opened", Circuit, Dictionary)
@@ -210,7 +211,7 @@ def _gather(
         verdict=_verdict(found),
         met=found.passed,
         tested=_tested(found, card),
-        criteria=tuple(_criterion(c) for c in found.win_line if c.value is not None),
+        criteria=_criteria(found),
         bars=tuple(_bars(found)),
         condition=condition,
         interventions=tuple(Intervention(sentence=s) for s in sentences),
@@ -244,18 +245,24 @@ def _verdict(card: RiskCard) -> str:
     return f"Not met: {', '.join(dict.fromkeys(names))}."
 
 
-def _criterion(criterion: object) -> CriterionRow:
-    from interpretops.evals.risk_card import Criterion
+def _criteria(card: RiskCard) -> tuple[CriterionRow, ...]:
+    """The win line, and of the policy's own criteria those that ask for something else."""
+    rows: dict[tuple[str, float], CriterionRow] = {}
+    for criterion in card.win_line:
+        if criterion.value is not None:
+            key = (criterion.name, criterion.limit)
+            rows.setdefault(key, _criterion(criterion, criterion.value))
+    return tuple(rows.values())
 
-    assert isinstance(criterion, Criterion)
-    assert criterion.value is not None
+
+def _criterion(criterion: Criterion, value: Estimate) -> CriterionRow:
     name, meaning, factor, unit = _MEANINGS.get(
         criterion.name, (criterion.name.replace("_", " "), "", 1, "")
     )
     return CriterionRow(
         name=name,
         meaning=f"{meaning} ({criterion.source})",
-        figure=_figure(name, criterion.value, factor),
+        figure=_figure(name, value, factor),
         unit=unit,
         at_least=criterion.sense == "at least",
         limit=criterion.limit * factor,
