@@ -126,9 +126,7 @@ def _feature(layer: int, index: int, dictionary: Dictionary | None) -> str:
     card = next((card for card in dictionary.cards(layer) if card.index == index), None)
     if card is None or not card.promoted:
         return name
-    tokens = ", ".join(
-        f"“{effect.token.strip() or effect.token!r}”" for effect in card.promoted[:3]
-    )
+    tokens = ", ".join(f"“{effect.token.strip()}”" for effect in card.promoted[:3])
     return f"{name} (promotes {tokens})"
 
 
