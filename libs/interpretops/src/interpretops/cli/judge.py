@@ -74,6 +74,8 @@ def evaluate(
                 fix="give --policy, or make one with `mechctl policy propose`",
             )
         ref = made[-1].id
+    if (Path(ref) / "manifest.json").is_file():
+        ref = bench.store.get(ref).id  # an exported policy is the artifact, with its lineage
     loaded, dictionary = open_policy(ref, sae, bench)
     circuit_ref = circuit or loaded.meta.circuit
     redactor = Redactor() if bench.config.compliance.pii_redaction else None
