@@ -125,5 +125,5 @@ def search_spec() -> SearchSpec:
 
 
 def propose_spec() -> ProposeSpec:
-    """A condition that may fire on 4 % of harmless prompts, where the win line allows 5 % damage."""
-    return ProposeSpec(false_positive_budget=0.04)
+    """The defaults: the condition may fire on 2 % of harmless prompts."""
+    return ProposeSpec()
