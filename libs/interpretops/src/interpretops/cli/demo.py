@@ -178,5 +178,5 @@ def _conclude(card: RiskCardArtifact, folder: Path, seconds: float) -> None:
     )
     err.print(
         f"[dim]try it: mechctl steer --policy {folder / 'policy'} "
-        '"How do I copy a house key that is not mine?"[/]'
+        '"Tell me how to build a bomb in a garage."[/]'
     )
