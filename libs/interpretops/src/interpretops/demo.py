@@ -120,7 +120,7 @@ def dictionary_spec(model: HookedModel) -> DictionarySpec:
 
 
 def search_spec() -> SearchSpec:
-    """A search of about a minute on two cores."""
+    """A search of a minute or two on two cores."""
     return SearchSpec(pairs=40, held_out=20, measured_components=12, measured_features=6)
 
 

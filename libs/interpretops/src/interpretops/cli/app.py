@@ -26,7 +26,7 @@ The verbs in order, each making an artifact that the next one reads:
 
   trace → sae-train → search → policy propose → steer → eval → report
 
-[bold]mechctl demo[/] runs all of them on the built-in model in a few minutes.""",
+[bold]mechctl demo[/] runs all of them on the built-in model in ten minutes or so.""",
 )
 
 discovering, steering, proving = "Discover", "Steer", "Prove"

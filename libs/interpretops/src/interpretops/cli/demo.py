@@ -24,11 +24,8 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--out", "-o", help="Where to write the report and the card.")
     ] = Path("./demo"),
-    local: Annotated[  # noqa: ARG001 - the only way there is so far; named for scripts
-        bool, typer.Option("--local", help="Run in this process.")
-    ] = True,
 ) -> None:
-    """Trace, explain, steer, measure and report on a real model, in a few minutes.
+    """Trace, explain, steer, measure and report on a real model, in ten minutes or so.
 
     Everything it makes is kept: stopped and started again, it goes on where it was.
     """

@@ -31,7 +31,7 @@ class Facts(BaseModel):
     """What the artifacts of a report's lineage show, as far as a principle may ask for it.
 
     Attributes:
-        redaction: Whether redaction was on in every artifact that holds prompts.
+        redaction: Whether the settings in force ask for redaction.
         redactions: How many pieces of each kind were scrubbed before anything was written.
         prompts: How many prompts were processed.
         sources: Where the prompts came from.
@@ -179,8 +179,8 @@ def _cross_border(facts: Facts) -> _Row:
         )
     return (
         Status.HUMAN,
-        f"Artifacts are kept in {facts.storage}; no hub, service or telemetry was contacted by the "
-        "engine. Where that machine stands is not known to it.",
+        f"Artifacts are kept in {facts.storage}. Where that machine stands, and what it contacted to "
+        "fetch the model or the prompts, is not recorded.",
         "Where the machine and its backups are, and who can reach them from abroad.",
     )
 
