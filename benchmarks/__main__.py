@@ -51,7 +51,7 @@ def set_up_rows(rows: list[Row]) -> None:
 def run_rows(rows: list[Row], model: str, cache: Path, cases: tuple[str, ...]) -> None:
     """Measure rows one after another; each is written as soon as it is done."""
     folder = model_folder(model, cache)
-    hooked = HookedModel(str(folder), device="cpu")
+    hooked = HookedModel(str(folder), dtype="float32", device="cpu")
     options = {"model": str(folder), "tokens": str(token_file(hooked, cache))}
     if any("activations" in row.needs for row in rows):
         options["activations"] = str(activation_file(hooked, cache))

@@ -17,7 +17,10 @@ class Ours(CaptureContestant):
 
     def load_model(self, options: dict[str, Any]) -> None:
         self.model = HookedModel(
-            options["model"], device="cpu", attn_implementation=options["attention"]
+            options["model"],
+            dtype="float32",
+            device="cpu",
+            attn_implementation=options["attention"],
         )
         self.sites = [f"resid_post.{layer}" for layer in range(self.model.n_layers)]
 

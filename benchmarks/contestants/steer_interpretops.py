@@ -92,7 +92,12 @@ class Ours(GenerationContestant):
 
 def endless_hooked_model(options: dict[str, Any]) -> HookedModel:
     """Our model, without a token that ends an answer."""
-    model = HookedModel(options["model"], device="cpu", attn_implementation=options["attention"])
+    model = HookedModel(
+        options["model"],
+        dtype="float32",
+        device="cpu",
+        attn_implementation=options["attention"],
+    )
     model.hf.generation_config.eos_token_id = None
     model.tokenizer.eos_token = None
     return model

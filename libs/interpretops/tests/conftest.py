@@ -125,4 +125,4 @@ def store(tmp_path: Path) -> ArtifactStore:
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> HookedModel:
     """The real model, loaded once per run; its converted weights are kept between runs."""
     cache = os.environ.get("INTERPRETOPS_TEST_CACHE") or tmp_path_factory.mktemp("cache")
-    return HookedModel(SMOLLM2, device="cpu", cache_dir=cache)
+    return HookedModel(SMOLLM2, dtype="float32", device="cpu", cache_dir=cache)

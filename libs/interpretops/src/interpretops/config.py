@@ -14,10 +14,16 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Which model, how precise, and where it runs."""
+    """Which model, how precise, and where it runs.
+
+    Attributes:
+        name: Hub id, local folder, `.gguf` file or built-in model.
+        dtype: `auto` is bfloat16 where the device computes in it, else float32.
+        device: `auto` is CUDA where there is one, else the CPU.
+    """
 
     name: str = Field(default="builtin:smollm2-135m-instruct", min_length=1)
-    dtype: str = Field(default="float32", pattern="^(float32|bfloat16|float16)$")
+    dtype: str = Field(default="auto", pattern="^(auto|float32|bfloat16|float16)$")
     device: str = Field(default="auto", min_length=1)
 
 

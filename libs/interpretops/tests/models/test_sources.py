@@ -20,7 +20,7 @@ def test_a_folder_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     hf = tiny_hf("llama")
     hf.save_pretrained(tmp_path / "m")
     byte_tokenizer().save_pretrained(tmp_path / "m")
-    loaded = HookedModel(str(tmp_path / "m"), device="cpu", cache_dir=tmp_path)
+    loaded = HookedModel(str(tmp_path / "m"), dtype="float32", device="cpu", cache_dir=tmp_path)
     original = HookedModel.from_hf(hf, byte_tokenizer())
     batch = original.encode(["Hello"])
     assert torch.equal(loaded.logits(batch), original.logits(batch))
@@ -44,7 +44,7 @@ def test_the_fingerprint_follows_the_weights(tmp_path: Path) -> None:
         ({"model_name": "no/such-model-anywhere"}, "could not be loaded"),
         ({"model_name": "missing.gguf"}, "does not exist"),
         ({"model_name": "FOLDER"}, "holds no config.json"),
-        ({"model_name": "FOLDER", "dtype": "float7"}, "use one of float32"),
+        ({"model_name": "FOLDER", "dtype": "float7"}, "use auto, float32"),
         ({"model_name": "MODEL", "device": "cuda"}, "set model.device to cpu"),
         ({"model_name": "MODEL", "device": "abacus"}, "use auto, cpu, cuda"),
     ],

@@ -7,6 +7,7 @@ from interpretops.models.forward import Forward
 from interpretops.models.generation import GREEDY, Sampling, Step
 from interpretops.models.hooked import HookedModel
 from interpretops.models.hooks import SiteHooks, site
+from interpretops.models.prefix import Prefix, common_prefix, whole_cache
 from interpretops.models.sources import SMOLLM2
 
 __all__ = [
@@ -16,9 +17,12 @@ __all__ = [
     "Batch",
     "Forward",
     "HookedModel",
+    "Prefix",
     "Sampling",
     "SiteHooks",
     "Step",
+    "common_prefix",
     "run_batched",
     "site",
+    "whole_cache",
 ]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from interp_engine import Address
 
+    from interpretops.models.prefix import Prefix
+
 _DERIVED_SITES = frozenset({"attn_probs", "attn_scores", "value"})
 """Sites that no single module holds; interp-engine rebuilds them after the forward."""
 
@@ -41,7 +43,8 @@ class HookedModel:
 
     Args:
         model_name: Hub id, local folder, `.gguf` file, or `builtin:smollm2-135m-instruct`.
-        dtype: `float32`, `bfloat16` or `float16`.
+        dtype: `auto` (bfloat16 where the device computes in it, else float32), `float32`, `bfloat16`
+            or `float16`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         cache_dir: Folder for converted weights and for artifacts.
         attn_implementation: The fastest that the architecture supports by default; `eager` where
@@ -54,7 +57,7 @@ class HookedModel:
     def __init__(
         self,
         model_name: str,
-        dtype: str = "float32",
+        dtype: str = "auto",
         device: str = "auto",
         cache_dir: str | Path = "./.io_cache",
         attn_implementation: str | None = None,
@@ -275,6 +278,10 @@ class HookedModel:
         Returns:
             Logits, `[batch, kept, vocab]`.
         """
+        # Positions by index make a compact tensor. A slice of a batch is strided, and multiplying a
+        # strided bfloat16 tensor copies the unembedding once per row.
+        length = input_ids.shape[1]
+        kept = torch.arange(max(0, length - logits_to_keep), length, device=input_ids.device)
         with self._in_force(running):
             output = self.hf(
                 input_ids=input_ids,
@@ -282,7 +289,7 @@ class HookedModel:
                 position_ids=position_ids,
                 past_key_values=cache,
                 use_cache=cache is not None,
-                logits_to_keep=logits_to_keep,
+                logits_to_keep=kept if logits_to_keep else 0,
             )
         logits: torch.Tensor = output.logits
         return logits
@@ -306,7 +313,12 @@ class HookedModel:
         return logits[:, -1] if keep else batch.at(logits, batch.last)
 
     def capture(
-        self, batch: Batch, sites: Sequence[str | Address], *, grad: bool = False
+        self,
+        batch: Batch,
+        sites: Sequence[str | Address],
+        *,
+        grad: bool = False,
+        after: Prefix | None = None,
     ) -> dict[Address, torch.Tensor]:
         """Activations at `sites`, `[batch, seq, width]` each; the forward stops after the last one.
 
@@ -316,12 +328,20 @@ class HookedModel:
             batch: The prompts.
             sites: Where to read.
             grad: Whether to keep the graph for backpropagation.
+            after: Tokens that come before every row of the batch and need not be run again. The batch
+                must be padded on the right: padding in between would widen attention's windows.
 
         Raises:
             InterpretOpsError: When this model lacks one of the sites.
         """
         wanted = [site(where) for where in sites]
         mask = batch.attention_mask if batch.padded else None
+        positions, cache = batch.position_ids, None
+        if after is not None:
+            assert batch.padding_side == "right" or not batch.padded
+            seen = torch.ones(len(batch), after.length, dtype=torch.int64, device=self.device)
+            mask = torch.cat([seen, batch.attention_mask], dim=1)
+            positions, cache = positions + after.length, after.cache(len(batch))
         if any(address.name in _DERIVED_SITES for address in wanted):
             return self._capture_derived(batch, wanted)
         found: dict[Address, torch.Tensor] = {}
@@ -344,8 +364,9 @@ class HookedModel:
                 self.hf(
                     input_ids=batch.input_ids,
                     attention_mask=mask,
-                    position_ids=batch.position_ids,
-                    use_cache=False,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=cache is not None,
                     logits_to_keep=1,
                 )
         return {address: found[address] for address in wanted}

@@ -40,7 +40,7 @@ def load(
 
     Args:
         name: Hub id, local folder, `.gguf` file, or `builtin:smollm2-135m-instruct`.
-        dtype: `float32`, `bfloat16` or `float16`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         cache_dir: Where converted weights are kept.
         attn_implementation: None for the fastest that the architecture supports, or `eager` where
@@ -49,16 +49,13 @@ def load(
     Raises:
         InterpretOpsError: When the model is not to be found or does not fit the settings.
     """
-    if dtype not in DTYPES:
-        raise InterpretOpsError(
-            f"model.dtype {dtype!r} is unknown", fix=f"use one of {', '.join(DTYPES)}"
-        )
-    source = _source(name, cache_dir)
     device = resolve_device(device)
+    precision = resolve_dtype(dtype, device)
+    source = _source(name, cache_dir)
     transformers_logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=DTYPES[dtype], attn_implementation=attn_implementation
+            source, dtype=precision, attn_implementation=attn_implementation
         )
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     except (OSError, ValueError) as error:
@@ -94,6 +91,26 @@ def resolve_device(device: str) -> str:
         raise InterpretOpsError(
             f"model.device {device!r} is unknown", fix="use auto, cpu, cuda or cuda:N"
         ) from error
+
+
+def resolve_dtype(dtype: str, device: str) -> torch.dtype:
+    """The torch type of a `model.dtype` setting; `auto` takes bfloat16 where it is computed natively.
+
+    Raises:
+        InterpretOpsError: When there is no such type.
+    """
+    if dtype == "auto":
+        native = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.startswith("cuda")
+            else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+        return torch.bfloat16 if native else torch.float32
+    if dtype not in DTYPES:
+        raise InterpretOpsError(
+            f"model.dtype {dtype!r} is unknown", fix=f"use auto, {', '.join(DTYPES)}"
+        )
+    return DTYPES[dtype]
 
 
 def _source(name: str, cache_dir: Path) -> str:

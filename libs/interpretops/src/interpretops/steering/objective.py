@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
 
-from interpretops.models import Batch, Forward
+from interpretops.models import Batch, Forward, whole_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +73,7 @@ class RefusalObjective:
     def log_probabilities(self, batch: int) -> torch.Tensor:
         """Log-probabilities of every token of the answers, `[rows, answer, vocab]` float32."""
         segment = self._segments[batch]
-        cache = DynamicCache(config=self.model.config.get_text_config())
+        cache = whole_cache()
         for layer, (keys, values) in enumerate(segment.prefix):
             cache.update(keys, values, layer)
         logits = self.model.forward(
@@ -105,7 +104,7 @@ class RefusalObjective:
         model, tail = self.model, self.tail
         whole = model.encode(prompts)
         head = whole.input_ids.shape[1] - tail
-        cache = DynamicCache(config=model.config.get_text_config())
+        cache = whole_cache()
         with torch.no_grad():
             model.forward(
                 whole.input_ids[:, :head],

@@ -9,7 +9,7 @@ import torch
 from interp_engine import Address
 
 from interpretops.errors import InterpretOpsError
-from interpretops.models import run_batched
+from interpretops.models import Batch, Prefix, common_prefix, run_batched
 from interpretops.progress import SILENT, Monitor
 
 if TYPE_CHECKING:
@@ -224,21 +224,34 @@ def prompt_means(
         InterpretOpsError: When an activation is not finite.
     """
     sites = [Address("resid_post", layer) for layer in sorted(set(layers))]
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    rows = [model.token_ids(prompt) for prompt in prompts]
+    room = max(0, min(map(len, rows)) - tail)
+    prefix = Prefix.run(model, common_prefix(rows)[:room], sites)
+    before = {site: prefix.total(site) for site in sites}
+    by_length = sorted(range(len(prompts)), key=lambda i: len(rows[i]))
     done = 0
 
     def run(chunk: Sequence[int]) -> list[torch.Tensor]:
         nonlocal done
-        batch = model.encode([prompts[i] for i in chunk])
-        found = model.capture(batch, sites)
+        batch = Batch.from_ids(
+            [rows[i][prefix.length :] for i in chunk],
+            pad_id=model.pad_id,
+            padding_side="right",
+            device=model.device,
+        )
+        found = model.capture(batch, sites, after=prefix)
         real = batch.attention_mask[..., None].float()
-        rows = [
-            torch.stack([x[:, -tail:].float().mean(1), (x.float() * real).sum(1) / real.sum(1)], 1)
-            for x in (found[site] for site in sites)
-        ]
+        index = torch.arange(real.shape[1], device=model.device)
+        at_end = real * (index > batch.last[:, None] - tail)[..., None]
+        length = real.sum(1) + prefix.length
+        read = []
+        for site in sites:
+            x = found[site].float()
+            whole = ((x * real).sum(1) + before[site]) / length
+            read.append(torch.stack([(x * at_end).sum(1) / tail, whole], 1))
         done += len(chunk)
         monitor.update("reading prompts", done, len(prompts))
-        return list(torch.stack(rows, dim=1).cpu())
+        return list(torch.stack(read, dim=1).cpu())
 
     values = run_batched(by_length, run, batch_size)
     x = torch.empty(len(prompts), *values[0].shape)

@@ -1,0 +1,88 @@
+"""The beginning that prompts share, computed once.
+
+A chat template puts the same tokens before every prompt (its system turn). Where nothing is written
+to them, their keys and values are the same for all prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from interp_engine import Address
+
+    from interpretops.models.hooked import HookedModel
+
+
+def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
+    """Tokens that all rows begin with, leaving at least one token of every row."""
+    if not rows:
+        return []
+    columns = zip(*(row[:-1] for row in rows), strict=False)
+    return [column[0] for column in takewhile(lambda c: len(set(c)) == 1, columns)]
+
+
+def whole_cache() -> DynamicCache:
+    """A cache that keeps every token, also of layers whose attention slides over a window.
+
+    One that knows the configuration drops what has left the window, and what is kept could then not
+    be put at its place again. The window itself is in the attention mask.
+    """
+    return DynamicCache()
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Tokens that were run through the model, ready to be gone on from.
+
+    Attributes:
+        length: Number of tokens.
+        layers: Keys and values of each layer that was reached, `[1, kv_heads, length, head_dim]`.
+        found: Activations at the sites that were asked for, `[length, width]` each.
+    """
+
+    length: int
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    found: dict[Address, torch.Tensor]
+
+    @classmethod
+    def run(cls, model: HookedModel, tokens: Sequence[int], sites: Sequence[Address]) -> Prefix:
+        """Run tokens that begin a sequence (none is fine), reading some sites on the way."""
+        if not tokens:
+            return cls(0, (), {})
+        cache = whole_cache()
+        found: dict[Address, torch.Tensor] = {}
+        ids = torch.tensor([list(tokens)], device=model.device)
+        with torch.no_grad(), model.hooks() as hooks:
+            for address in sites:
+                hooks.keep(address, found, address)
+            model.forward(
+                ids,
+                attention_mask=None,
+                position_ids=torch.arange(len(tokens), device=model.device)[None],
+                cache=cache,
+                logits_to_keep=1,
+            )
+        return cls(
+            length=len(tokens),
+            layers=tuple((layer.keys, layer.values) for layer in cache.layers),
+            found={address: value[0] for address, value in found.items()},
+        )
+
+    def total(self, address: Address) -> torch.Tensor | float:
+        """Sum over the prefix's tokens of a site that was read, `[width]` float32; 0 without tokens."""
+        return self.found[address].float().sum(0) if self.length else 0.0
+
+    def cache(self, rows: int) -> DynamicCache:
+        """A cache of this prefix for a batch of `rows`, which a forward may extend."""
+        cache = whole_cache()
+        for layer, (keys, values) in enumerate(self.layers):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
+        return cache
