@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from interpretops.circuits import ContrastPair, SearchSpec, Unit, search
@@ -114,6 +115,16 @@ def test_twins_of_unequal_length_are_dropped_and_counted(
     assert (graph.pairs, graph.dropped) == (7, 5)
 
 
+class _Recorder:
+    """Notes the stages that are reported."""
+
+    def __init__(self, stages: list[str]) -> None:
+        self.stages = stages
+
+    def update(self, stage: str, done: int, total: int, **figures: float) -> None:
+        self.stages.append(stage)
+
+
 def _one_line(error: pytest.ExceptionInfo[InterpretOpsError]) -> bool:
     return "\n" not in str(error.value) and "Fix:" in str(error.value)
 
@@ -139,6 +150,30 @@ def test_twins_that_do_not_differ(
     with pytest.raises(InterpretOpsError, match="does not differ reliably") as error:
         search(tiny, task, SPEC, store=store)
     assert _one_line(error)
+
+
+def test_held_out_twins_that_do_not_differ(
+    tiny: HookedModel, letters: Callable[..., ContrastTask], store: ArtifactStore
+) -> None:
+    """Shares of an effect that is 0 would be NaN; the search says so before it begins."""
+    spec = SPEC.model_copy(update={"held_out": 2})
+    task = letters(9)
+    held = np.random.default_rng(spec.seed).permutation(9)[:2]
+    same = tuple(
+        ContrastPair(risky=pair.risky, harmless=pair.risky) if i in held else pair
+        for i, pair in enumerate(task.pairs)
+    )
+    stages: list[str] = []
+    with pytest.raises(InterpretOpsError, match="do not differ on the 2 held-out") as error:
+        search(
+            tiny,
+            task.model_copy(update={"pairs": same}),
+            spec,
+            store=store,
+            monitor=_Recorder(stages),
+        )
+    assert _one_line(error)
+    assert "attributing" not in stages
 
 
 def test_an_effect_of_no_sure_sign(

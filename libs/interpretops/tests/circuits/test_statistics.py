@@ -13,6 +13,7 @@ from interpretops.circuits.statistics import (
     split_half_stability,
     top_units,
 )
+from interpretops.errors import InterpretOpsError
 
 
 def test_ratio_is_of_means_with_an_interval_that_covers() -> None:
@@ -34,6 +35,23 @@ def test_ratio_outlives_pairs_without_effect() -> None:
     """A mean of ratios would be in the millions here."""
     measured = ratio([1.0, 0.5, 1.5, 1.0], [2.0, 1e-9, 4.0, 2.0])
     assert measured.value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "bottom",
+    [[0.0, 0.0, 0.0], [1.0, -1.0, 0.0], [0.0, 0.0, 1.0]],
+    ids=["all zero", "cancelling", "zero on some resamples"],
+)
+def test_a_share_of_nothing_is_an_error_and_not_nan(bottom: list[float]) -> None:
+    with pytest.raises(InterpretOpsError, match="effect that is 0 has no value") as error:
+        ratio([1.0, 0.5, 1.5], bottom)
+    assert "\n" not in str(error.value)
+    assert "Fix:" in str(error.value)
+
+
+def test_a_share_of_something_that_is_nothing_is_zero() -> None:
+    measured = ratio([0.0, 0.0, 0.0], [2.0, 1.0, 3.0])
+    assert (measured.value, measured.low, measured.high) == (0.0, 0.0, 0.0)
 
 
 def test_mean_of_a_constant_has_no_width() -> None:

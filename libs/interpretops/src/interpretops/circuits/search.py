@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 GRAPH = "circuit.json"
 ATTRIBUTION_GRAPH = "attribution_graph.json"
 SCORES = "attribution.safetensors"
+_NO_EFFECT = 1e-6  # log-odds: what rounding alone can make of twins that do not differ
 
 
 class SearchSpec(BaseModel):
@@ -166,10 +167,11 @@ def search(
         ArtifactKind.CIRCUIT, key, model=model.ref, parents=parents, seeds=[spec.seed]
     ) as draft:
         batches = _Batches(model, task, found_on, saes, spec, monitor)
+        held = _Batches(model, task, held_out, saes, spec, monitor)
+        effect = _require_effect(batches, held)
         scores = batches.attribute(spec.ig_steps)
         draft.write_tensors(SCORES, {str(u): s for u, s in scores.items() if u.kind != "feature"})
-        held = _Batches(model, task, held_out, saes, spec, monitor)
-        graph = _measure(model, task, spec, batches, held, scores, dropped, monitor)
+        graph = _measure(model, task, spec, batches, held, effect, scores, dropped, monitor)
         draft.write_json(GRAPH, graph)
         draft.write_json(ATTRIBUTION_GRAPH, attribution_graph(graph, model.ref, task))
         manifest = draft.commit(
@@ -252,23 +254,36 @@ class _Batches:
         return ratio(left.tolist(), self.effect.tolist())
 
 
+def _require_effect(batches: _Batches, held: _Batches) -> Measured:
+    """The mean effect, after checking before any search that shares of it will have a value."""
+    effect = mean(batches.effect.tolist())
+    if abs(effect.value) < _NO_EFFECT or effect.low * effect.high <= 0:
+        raise InterpretOpsError(
+            f"the behaviour does not differ reliably between risky prompts and twins (mean "
+            f"{effect.value:.3g}, 95 % interval {effect.low:.3g} to {effect.high:.3g})",
+            fix="give more pairs, or twins that differ from the risky prompts only in the risk",
+        )
+    on_held = float(held.effect.mean())
+    if abs(on_held) < _NO_EFFECT:
+        raise InterpretOpsError(
+            f"risky prompts and twins do not differ on the {len(held.effect)} held-out pairs (mean "
+            f"{on_held:.3g}), so the circuit's share of the difference has no value there",
+            fix="give more pairs, or raise held_out",
+        )
+    return effect
+
+
 def _measure(
     model: HookedModel,
     task: ContrastTask,
     spec: SearchSpec,
     batches: _Batches,
     held: _Batches,
+    effect: Measured,
     scores: dict[Unit, torch.Tensor],
     dropped: int,
     monitor: Monitor,
 ) -> CircuitGraph:
-    effect = mean(batches.effect.tolist())
-    if abs(effect.value) < 1e-6 or effect.low * effect.high <= 0:
-        raise InterpretOpsError(
-            f"the behaviour does not differ reliably between risky prompts and twins (mean "
-            f"{effect.value:.3g}, 95 % interval {effect.low:.3g} to {effect.high:.3g})",
-            fix="give more pairs, or twins that differ from the risky prompts only in the risk",
-        )
     components = batches.patchers[0].components
     ranked = _by_strength(components, scores)
     size = _smallest(batches, ranked, components, spec.keep, monitor)

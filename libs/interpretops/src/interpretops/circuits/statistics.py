@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from interpretops.circuits.graph import Measured
+from interpretops.errors import InterpretOpsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +25,21 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float], seed: int = 
 
     The ratio of means, not the mean of ratios: single pairs whose effect is near zero would make the
     latter meaningless.
+
+    Raises:
+        InterpretOpsError: When the denominator's mean is 0, over all pairs or over a resample of
+            them: the share, or a bound of it, then has no value.
     """
     top, bottom = np.asarray(numerator, float), np.asarray(denominator, float)
     picks = np.random.default_rng(seed).integers(0, len(top), (RESAMPLES, len(top)))
-    values = top[picks].mean(1) / bottom[picks].mean(1)
+    resampled = bottom[picks].mean(1)
+    if bottom.mean() == 0 or (resampled == 0).any():
+        raise InterpretOpsError(
+            f"a share of an effect that is 0 has no value (0 for {int((bottom == 0).sum())} of "
+            f"{len(bottom)} pairs)",
+            fix="give pairs on which the behaviour differs, or more of them",
+        )
+    values = top[picks].mean(1) / resampled
     low, high = np.quantile(values, (0.025, 0.975))
     return Measured(
         value=float(top.mean() / bottom.mean()), low=float(low), high=float(high), n=len(top)
