@@ -10,12 +10,14 @@ from interpretops.circuits.attribution import Gradients, feature_scores
 from interpretops.circuits.patching import Patcher
 from interpretops.circuits.task import PairRuns
 from interpretops.sae.jumprelu import JumpReLUSAE
+from interpretops.sae.topk import BatchTopKSAE, TopKSAE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from interpretops.circuits import ContrastTask
     from interpretops.models import HookedModel
+    from interpretops.sae import SAE
 
 LAYER = 1
 
@@ -51,22 +53,61 @@ def test_a_patched_feature_moves_the_stream_along_its_decoder_row(
     assert (ours - patcher.clean.metric).abs().max() > 1e-4
 
 
-def test_feature_scores_of_a_small_change_equal_exact_patching(
-    tiny: HookedModel, sae: JumpReLUSAE, letters: Callable[..., ContrastTask]
-) -> None:
-    task = letters(2)
+def _competing(kind: type[BatchTopKSAE | TopKSAE], tiny: HookedModel) -> SAE:
+    """A dictionary whose features are read against thresholds of their own."""
+    generator = torch.Generator().manual_seed(0)
+    sae = kind(tiny.d_model, 4 * tiny.d_model, 2, generator=generator).requires_grad_(False)
+    sae.threshold.copy_(torch.linspace(0.05, 0.5, sae.d_sae))
+    return sae
+
+
+def _bring_twins_together(tiny: HookedModel) -> None:
     a, z = (tiny.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in "AZ")
     weight = tiny.hf.get_input_embeddings().weight
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         weight[z] = weight[a] + 1e-3 * torch.randn(tiny.d_model, generator=generator)
-    patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: sae})
+
+
+@pytest.mark.parametrize("kind", [None, BatchTopKSAE, TopKSAE])
+def test_feature_scores_of_a_small_change_equal_exact_patching(
+    tiny: HookedModel,
+    sae: JumpReLUSAE,
+    letters: Callable[..., ContrastTask],
+    kind: type[BatchTopKSAE | TopKSAE] | None,
+) -> None:
+    task = letters(2)
+    _bring_twins_together(tiny)
+    read = sae if kind is None else _competing(kind, tiny)
+    patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: read})
     scores = feature_scores(patcher, Gradients(patcher, 1))
     strongest = sorted(scores, key=lambda u: -float(scores[u].abs().sum()))[:8]
     exact = torch.stack([patcher.clean.metric - patcher.patched([u]) for u in strongest])
     assert exact.abs().max() > 1e-5
     estimates = torch.stack([scores[u] for u in strongest])
     torch.testing.assert_close(estimates, exact, atol=0.05 * float(exact.abs().max()), rtol=0.05)
+
+
+@pytest.mark.parametrize("kind", [BatchTopKSAE, TopKSAE])
+def test_a_feature_is_scored_exactly_where_patching_it_changes_something(
+    tiny: HookedModel,
+    letters: Callable[..., ContrastTask],
+    kind: type[BatchTopKSAE | TopKSAE],
+) -> None:
+    """Also one that is above its threshold without a place among the top k."""
+    task = letters(2)
+    sae = _competing(kind, tiny)
+    patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: sae})
+    scored = {unit.index for unit in feature_scores(patcher, Gradients(patcher, 1))}
+    every = torch.arange(sae.d_sae)
+    before = sae.encode_features(patcher.clean.resid[LAYER], every)
+    change = (before - patcher.corrupt_features(LAYER, every))[patcher.runs.real]
+    differing = set(change.abs().sum(0).nonzero()[:, 0].tolist())
+    assert 0 < len(differing) < sae.d_sae
+    assert scored == differing
+    if kind is TopKSAE:
+        placed = sae.encode(patcher.clean.resid[LAYER]) != sae.encode(patcher.corrupt.resid[LAYER])
+        assert scored - set(placed.flatten(0, -2).any(0).nonzero()[:, 0].tolist())
 
 
 def test_features_that_do_not_differ_are_not_scored(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Scores = dict[Unit, torch.Tensor]
 """By unit, one score per pair, `[pairs]`, in units of the metric."""
 
+_FEATURES_AT_ONCE = 8192  # selecting features copies their encoder rows, which bounds memory
+
 
 class Gradients:
     """Gradients of the metric by every component's output, averaged along the path.
@@ -88,19 +90,24 @@ def component_scores(patcher: Patcher, gradients: Gradients) -> Scores:
 def feature_scores(patcher: Patcher, gradients: Gradients) -> Scores:
     """Scores of the features of each dictionary, those that differ between the runs.
 
-    A feature's score is its change times the gradient along its decoder row.
+    A feature's score is its change times the gradient along its decoder row. Features are read one
+    by one (`SAE.encode_features`), as exact patching reads them: the two then speak of the same
+    activation, also where features compete for places.
     """
     scores: Scores = {}
     real = patcher.runs.real[..., None]
     for layer, sae in patcher.saes.items():
-        with torch.no_grad():
-            change = sae.encode(patcher.clean.resid[layer]) - sae.encode(
-                patcher.corrupt.resid[layer]
-            )
-            along = gradients.resid[layer] @ sae.W_dec.T
-            by_feature = (change * along * real).sum(1)
-        for index in by_feature.abs().sum(0).nonzero()[:, 0].tolist():
-            scores[Unit(kind="feature", layer=layer, index=index)] = by_feature[:, index]
+        clean, corrupt = patcher.clean.resid[layer], patcher.corrupt.resid[layer]
+        for first in range(0, sae.d_sae, _FEATURES_AT_ONCE):
+            end = min(first + _FEATURES_AT_ONCE, sae.d_sae)
+            ids = torch.arange(first, end, device=clean.device)
+            with torch.no_grad():
+                change = sae.encode_features(clean, ids) - sae.encode_features(corrupt, ids)
+                along = gradients.resid[layer] @ sae.W_dec[ids].T
+                by_feature = (change * along * real).sum(1)
+            for i in by_feature.abs().sum(0).nonzero()[:, 0].tolist():
+                unit = Unit(kind="feature", layer=layer, index=first + i)
+                scores[unit] = by_feature[:, i]
     return scores
 
 
