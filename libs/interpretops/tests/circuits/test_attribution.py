@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from interpretops.circuits import ContrastPair
+from interpretops.circuits import ContrastPair, Unit
 from interpretops.circuits.attribution import Gradients, component_scores, edge_scores
 from interpretops.circuits.patching import Patcher
 from interpretops.circuits.task import PairRuns
@@ -189,6 +189,80 @@ def test_edges_to_the_output_of_a_small_change_sum_to_the_direct_effect(
     assert sum(into_output) == pytest.approx(direct, rel=0.03)
 
 
+def _patched_edge(model: HookedModel, patcher: Patcher, source: Unit, layer: int) -> torch.Tensor:
+    """The metric `[pairs]` when the MLP of a layer alone reads `source` at its corrupt value."""
+    block: Any = {
+        "gpt2": lambda hf: hf.transformer.h,
+        "gpt_neox": lambda hf: hf.gpt_neox.layers,
+        "llama": lambda hf: hf.model.layers,
+        "olmo2": lambda hf: hf.model.layers,
+    }[model.hf.config.model_type](model.hf)[layer]
+    if source.kind == "mlp":
+        change = patcher.clean.mlp[source.layer] - patcher.corrupt.mlp[source.layer]
+    else:
+        projection, arch = model.arch.attn_out_proj(source.layer), model.arch
+        mixed = patcher.clean.z[source.layer].clone()
+        mixed[:, :, source.index] = patcher.corrupt.z[source.layer][:, :, source.index]
+        wrote = [projection(z.flatten(-2)) for z in (patcher.clean.z[source.layer], mixed)]
+        norm = arch.post_attn_norm(source.layer)
+        clean, corrupt = wrote if norm is None else [norm(x) for x in wrote]
+        change = clean - corrupt
+
+    def less(_: Any, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        return (args[0] - change,)
+
+    reader = {"gpt2": "ln_2", "olmo2": "mlp"}.get(
+        model.hf.config.model_type, "post_attention_layernorm"
+    )
+    handle = getattr(block, reader).register_forward_pre_hook(less)
+    with torch.no_grad():
+        metric: torch.Tensor = patcher.runs.forward(patcher.runs.clean)
+    handle.remove()
+    return metric
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox_sequential", "olmo2"])
+def test_edges_into_an_mlp_equal_exact_path_patching_of_a_small_change(
+    make_tiny: Callable[..., HookedModel],
+    letters: Callable[..., ContrastTask],
+    architecture: str,
+) -> None:
+    """From the heads of its own layer as well as from layers before."""
+    model, task = make_tiny(architecture), letters(2)
+    _bring_twins_together(model, 1e-3)
+    patcher = Patcher(PairRuns(model, task, task.pairs), {})
+    edges = edge_scores(patcher, Gradients(patcher, 1), patcher.components)
+    into = {
+        (source, target): score
+        for (source, target), score in edges.items()
+        if target is not None and target.kind == "mlp"
+    }
+    for layer in range(model.n_layers):
+        sources = {source for source, target in into if target == Unit(kind="mlp", layer=layer)}
+        before = {unit for unit in patcher.components if unit.order < (layer, 1, 0)}
+        assert sources == before
+    exact = {
+        edge: float((patcher.clean.metric - _patched_edge(model, patcher, *edge_of)).mean())
+        for edge, edge_of in ((e, (e[0], e[1].layer)) for e in into)
+    }
+    own = [edge for edge in into if edge[0].layer == edge[1].layer]
+    largest = max(abs(exact[edge]) for edge in own)
+    assert largest > 1e-5
+    for edge, score in into.items():
+        assert score == pytest.approx(exact[edge], rel=0.05, abs=0.05 * largest)
+
+
+def test_heads_do_not_reach_the_mlp_beside_them_where_both_run_in_parallel(
+    make_tiny: Callable[..., HookedModel], letters: Callable[..., ContrastTask]
+) -> None:
+    model, task = make_tiny("gpt_neox"), letters(2)
+    patcher = Patcher(PairRuns(model, task, task.pairs), {})
+    edges = edge_scores(patcher, Gradients(patcher, 1), patcher.components)
+    between = [(source, target) for source, target in edges if target is not None]
+    assert between
+    assert all(source.layer < target.layer for source, target in between)
+
+
 def test_edges_run_forward_only(
     make_tiny: Callable[..., HookedModel], letters: Callable[..., ContrastTask]
 ) -> None:
@@ -197,4 +271,5 @@ def test_edges_run_forward_only(
     edges = edge_scores(patcher, Gradients(patcher, 1), patcher.components)
     between = [(source, target) for source, target in edges if target is not None]
     assert between
-    assert all(source.layer < target.layer for source, target in between)
+    assert all(source < target for source, target in between)
+    assert all(target.kind == "mlp" for source, target in between if source.layer == target.layer)

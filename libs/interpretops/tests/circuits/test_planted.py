@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PLANTS = [
     frozenset({"layer0.attn.h2", "layer1.mlp", "layer2.attn.h1"}),
     frozenset({"layer1.attn.h0"}),
+    frozenset({"layer1.attn.h1", "layer1.mlp"}),
     frozenset({"layer0.attn.h0", "layer1.attn.h3", "layer2.mlp"}),
 ]
 # `keep` this close to 1 lets no unit go that carries anything.
@@ -72,7 +73,9 @@ def test_search_returns_the_planted_units_only_and_they_explain_everything(
     assert graph.components == model.n_layers * (model.n_heads + 1)
     assert (graph.pairs, graph.dropped) == (10, 0)
     assert all(scored.ccs is not None and scored.ccs.n == 10 for scored in graph.units)
-    assert {edge.source for edge in graph.edges} <= planted
+    order = sorted(planted, key=lambda name: Unit.parse(name).order)
+    forward = {(a, b) for i, a in enumerate(order) for b in [*order[i + 1 :], "output"]}
+    assert {(edge.source, edge.target) for edge in graph.edges} == forward
     scores = load_scores(store, circuit.id)
     assert {name for name, score in scores.items() if score.abs().max() > 1e-7} == planted
 

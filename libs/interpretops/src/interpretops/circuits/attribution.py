@@ -116,9 +116,10 @@ def edge_scores(
 ) -> dict[tuple[Unit, Unit | None], float]:
     """Mean scores of edges among `units` and from them to the output (None), direct paths only.
 
-    The input gradient of a unit is that of its own attributed effect by the residual stream its layer
-    reads, with every other layer held fixed: one local backward per unit. Attention's three inputs
-    (query, key, value; grouped heads as they are) are taken together.
+    The input gradient of a unit is that of its own attributed effect by the residual stream it
+    reads, with everything else held fixed: one local backward per unit. Attention's three inputs
+    (query, key, value; grouped heads as they are) are taken together. An MLP reads the heads of its
+    own layer too, except where attention and MLP run in parallel.
     """
     model, runs = patcher.model, patcher.runs
     resid_pre: dict[int, torch.Tensor] = {}
@@ -135,7 +136,8 @@ def edge_scores(
         for i in range(model.n_layers):
             hooks.write(Address("resid_pre", i), partial(leaf, resid_pre, i))
             hooks.keep(Address("z", i), z, i)
-            # The MLP's own input gradient must not run through this layer's attention.
+            # The MLP's input gradient must not run through this layer's attention: with that held
+            # fixed, the gradient by `resid_pre` is the one by what the MLP reads.
             hooks.write(Address("attn_out", i), lambda x: x.detach())
             hooks.keep(Address("mlp_out_post", i), mlp, i)
             if i in patcher.saes or i == last:
@@ -145,6 +147,8 @@ def edge_scores(
 
     scores: dict[tuple[Unit, Unit | None], float] = {}
     changes = {unit: _change(unit, patcher) for unit in units}
+    # By kind, the place in the order of a layer before which units reach a unit's input.
+    reads_before = {"head": 0, "mlp": 0 if model.arch.quirks.parallel_attn_mlp else 1, "feature": 2}
 
     def connect(target: Unit | None, gradient: torch.Tensor, before: tuple[int, int, int]) -> None:
         for unit, change in changes.items():
@@ -154,10 +158,7 @@ def edge_scores(
     for unit, effect in effects.items():
         source = resid_post if unit.kind == "feature" else resid_pre
         (gradient,) = torch.autograd.grad(effect, source[unit.layer], retain_graph=True)
-        # Units of the same layer do not feed each other: attention's path to the MLP is held fixed,
-        # and what a feature reads is everything up to its layer.
-        reaches = (unit.layer, 2, 0) if unit.kind == "feature" else (unit.layer, 0, 0)
-        connect(unit, gradient.detach(), reaches)
+        connect(unit, gradient.detach(), (unit.layer, reads_before[unit.kind], 0))
     (gradient,) = torch.autograd.grad(metric, resid_post[last])
     connect(None, gradient.detach(), (last + 1, 0, 0))
     return scores
