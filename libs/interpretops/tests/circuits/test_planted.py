@@ -9,10 +9,13 @@ import pytest
 import torch
 from interpretops.circuits import ContrastPair, SearchSpec, Unit, search
 from interpretops.circuits.attribution import Gradients, component_scores
+from interpretops.circuits.batches import Batches
 from interpretops.circuits.patching import Patcher
+from interpretops.circuits.pruning import acdc
 from interpretops.circuits.search import load_scores
 from interpretops.circuits.task import PairRuns
 from interpretops.errors import InterpretOpsError
+from interpretops.progress import SILENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,13 +60,16 @@ def model(make_tiny: Callable[..., HookedModel], planted: frozenset[str]) -> Hoo
     return model
 
 
+@pytest.mark.parametrize("method", ["eap_ig", "acdc"])
 def test_search_returns_the_planted_units_only_and_they_explain_everything(
     model: HookedModel,
     planted: frozenset[str],
     letters: Callable[..., ContrastTask],
     store: ArtifactStore,
+    method: str,
 ) -> None:
-    circuit = search(model, letters(16), SPEC, store=store)
+    spec = SPEC.model_copy(update={"method": method, "threshold": 1e-3})
+    circuit = search(model, letters(16), spec, store=store)
     graph = circuit.graph
     assert {scored.unit for scored in graph.units} == planted
     for figure in (graph.faithfulness, graph.completeness):
@@ -78,6 +84,34 @@ def test_search_returns_the_planted_units_only_and_they_explain_everything(
     assert {(edge.source, edge.target) for edge in graph.edges} == forward
     scores = load_scores(store, circuit.id)
     assert {name for name, score in scores.items() if score.abs().max() > 1e-7} == planted
+
+
+def test_acdc_judges_each_unit_given_what_it_took_out_before(
+    tiny: HookedModel, letters: Callable[..., ContrastTask]
+) -> None:
+    task = letters(6)
+    batches = Batches(tiny, task, task.pairs, {}, 6, SILENT)
+    kept = acdc(batches, 0.05, SILENT)
+    assert 0 < len(kept) < len(batches.components)
+    share = 1.0
+    inside = list(batches.components)
+    for unit in reversed(batches.components):
+        rest = [other for other in inside if other != unit]
+        left = batches.patched(sorted(set(batches.components) - set(rest))) - batches.corrupt
+        without = float(left.mean() / batches.effect.mean())
+        assert (abs(without - share) > 0.05) == (unit in kept)
+        if unit not in kept:
+            inside, share = rest, without
+    assert inside == kept
+
+
+def test_an_acdc_threshold_that_nothing_exceeds(
+    tiny: HookedModel, letters: Callable[..., ContrastTask], store: ArtifactStore
+) -> None:
+    spec = SPEC.model_copy(update={"method": "acdc", "threshold": 1e6})
+    with pytest.raises(InterpretOpsError, match="no head or MLP changes the effect") as error:
+        search(tiny, letters(16), spec, store=store)
+    assert _one_line(error)
 
 
 def test_units_that_were_not_planted_contribute_nothing(

@@ -119,9 +119,10 @@ class CircuitGraph(_Part):
         completeness: Share of the effect that is lost when the circuit takes the twin's values.
         minimality: Share of the circuit's units (of those tested one by one) without which it keeps
             less of the effect.
-        stability: Mean pairwise Jaccard overlap of circuits found on bootstrap resamples of pairs;
-            its interval holds 95 % of the pairwise overlaps.
-        split_half: The same between circuits found on disjoint halves of the pairs: a stricter figure.
+        stability: Mean pairwise Jaccard overlap of the units, as many as the circuit has, that
+            attribution ranks first on bootstrap resamples of pairs; its interval holds 95 % of the
+            pairwise overlaps. It is the attribution's also where exact patching chose the circuit.
+        split_half: The same between disjoint halves of the pairs: a stricter figure.
         feature_effect: By layer, the share of the effect lost when the circuit's features of that
             layer take the twin's values together.
         calibration: Estimates against exact patching.

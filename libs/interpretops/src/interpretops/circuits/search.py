@@ -1,53 +1,42 @@
-"""Circuit search: attribute, prune to the smallest circuit that keeps the effect, measure what is left.
-
-Conmy et al. 2023 (ACDC, arXiv:2304.14997) prune by exact patching alone, which takes a forward per edge.
-Here attribution orders the units, and exact patching decides: first how many of them are kept, then
-which of those can still go.
-"""
+"""Circuit search: attribute, leave out what the effect does not need, measure what is left."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
 
 from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest
-from interpretops.circuits.attribution import (
-    Gradients,
-    component_scores,
-    edge_scores,
-    feature_scores,
-)
+from interpretops.circuits.batches import Batches
 from interpretops.circuits.export import attribution_graph
 from interpretops.circuits.graph import (
     Calibration,
     CircuitGraph,
-    Edge,
     Measured,
     ScoredUnit,
     Unit,
 )
-from interpretops.circuits.patching import Patcher
+from interpretops.circuits.pruning import acdc, by_attribution, by_strength, needed
 from interpretops.circuits.statistics import (
     bootstrap_stability,
     mean,
-    ratio,
     spearman,
     split_half_stability,
 )
-from interpretops.circuits.task import ContrastPair, ContrastTask, PairRuns, aligned
+from interpretops.circuits.task import ContrastTask, aligned
 from interpretops.errors import InterpretOpsError
 from interpretops.progress import SILENT, Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from interpretops.models import HookedModel
-    from interpretops.sae import SAE, Dictionary
+    from interpretops.sae import Dictionary
 
 GRAPH = "circuit.json"
 ATTRIBUTION_GRAPH = "attribution_graph.json"
@@ -59,22 +48,30 @@ class SearchSpec(BaseModel):
     """How a circuit is searched.
 
     Attributes:
-        keep: Share of the effect that the circuit must keep when everything else is corrupted.
+        method: How heads and MLPs are chosen: `eap_ig` ranks them by attribution and keeps the
+            strongest that together keep a share of the effect; `acdc` walks from the output to the
+            input and keeps those that exact patching finds to matter, which takes a forward for
+            every head and MLP.
+        keep: Share of the effect that the circuit must keep when everything else is corrupted
+            (`eap_ig`).
+        threshold: Change of the effect, as a share of it, above which a unit is kept (`acdc`).
         ig_steps: Points along the path from the harmless to the risky embeddings.
         pairs: How many pairs to attribute on, at most.
         held_out: How many further pairs faithfulness is measured on, at most.
         measured_components: How many heads and MLPs get an exact CCS, at most.
         measured_features: How many features per dictionary get an exact CCS.
-        prune_groups: Groups of four units, weakest first, that are tried for dropping.
+        prune_groups: Groups of four units, weakest first, that are tried for dropping (`eap_ig`).
         minimality_units: Units of the final circuit that are tested one by one.
-        resamples: Circuits found on resamples of the pairs, for stability.
+        resamples: Resamples of the pairs, for stability.
         batch_size: Pairs per forward.
         seed: Draws pairs and resamples.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    method: Literal["eap_ig", "acdc"] = "eap_ig"
     keep: float = Field(default=0.8, gt=0, lt=1)
+    threshold: float = Field(default=0.01, gt=0)
     ig_steps: int = Field(default=5, ge=1, le=100)
     pairs: int = Field(default=32, ge=2)
     held_out: int = Field(default=16, ge=2)
@@ -166,8 +163,8 @@ def search(
     with store.draft(
         ArtifactKind.CIRCUIT, key, model=model.ref, parents=parents, seeds=[spec.seed]
     ) as draft:
-        batches = _Batches(model, task, found_on, saes, spec, monitor)
-        held = _Batches(model, task, held_out, saes, spec, monitor)
+        batches = Batches(model, task, found_on, saes, spec.batch_size, monitor)
+        held = Batches(model, task, held_out, saes, spec.batch_size, monitor)
         effect = _require_effect(batches, held)
         scores = batches.attribute(spec.ig_steps)
         draft.write_tensors(SCORES, {str(u): s for u, s in scores.items() if u.kind != "feature"})
@@ -192,69 +189,7 @@ class _Key(BaseModel):
     task: ContrastTask
 
 
-class _Batches:
-    """A set of pairs in batches, so that memory is bounded by the batch and not by the set."""
-
-    def __init__(
-        self,
-        model: HookedModel,
-        task: ContrastTask,
-        pairs: Sequence[ContrastPair],
-        saes: dict[int, SAE],
-        spec: SearchSpec,
-        monitor: Monitor,
-    ) -> None:
-        # Pairs of similar length share a batch, so that little is padding.
-        ordered = sorted(pairs, key=lambda pair: len(model.token_ids(pair.risky)))
-        chunks = [ordered[i : i + spec.batch_size] for i in range(0, len(ordered), spec.batch_size)]
-        self.patchers = []
-        for i, chunk in enumerate(chunks):
-            self.patchers.append(Patcher(PairRuns(model, task, chunk), saes))
-            monitor.update("running risky prompts and twins", i + 1, len(chunks))
-        self.effect = torch.cat([patcher.effect for patcher in self.patchers])
-        self.clean = torch.cat([patcher.clean.metric for patcher in self.patchers])
-        self.corrupt = torch.cat([patcher.corrupt.metric for patcher in self.patchers])
-        self.gradients: list[Gradients] = []
-        self._monitor = monitor
-
-    def attribute(self, steps: int) -> dict[Unit, torch.Tensor]:
-        """Scores of every unit, `[pairs]` each."""
-        parts = []
-        for i, patcher in enumerate(self.patchers):
-            gradients = Gradients(patcher, steps)
-            self.gradients.append(gradients)
-            parts.append(
-                {**component_scores(patcher, gradients), **feature_scores(patcher, gradients)}
-            )
-            self._monitor.update("attributing", i + 1, len(self.patchers))
-        units = sorted({unit for part in parts for unit in part})
-        sizes = [len(patcher.runs) for patcher in self.patchers]
-        return {
-            unit: torch.cat(
-                [
-                    part[unit].detach().cpu() if unit in part else torch.zeros(size)
-                    for part, size in zip(parts, sizes, strict=True)
-                ]
-            )
-            for unit in units
-        }
-
-    def patched(self, units: Sequence[Unit]) -> torch.Tensor:
-        """The metric per pair with `units` at their corrupt values."""
-        return torch.cat([patcher.patched(units) for patcher in self.patchers])
-
-    def lost(self, units: Sequence[Unit]) -> Measured:
-        """Share of the effect that is lost when `units` are corrupted."""
-        return ratio((self.clean - self.patched(units)).tolist(), self.effect.tolist())
-
-    def kept(self, units: Sequence[Unit], components: Sequence[Unit]) -> Measured:
-        """Share of the effect that is kept when all components but `units` are corrupted."""
-        outside = sorted(set(components) - set(units))
-        left = self.patched(outside) - self.corrupt
-        return ratio(left.tolist(), self.effect.tolist())
-
-
-def _require_effect(batches: _Batches, held: _Batches) -> Measured:
+def _require_effect(batches: Batches, held: Batches) -> Measured:
     """The mean effect, after checking before any search that shares of it will have a value."""
     effect = mean(batches.effect.tolist())
     if abs(effect.value) < _NO_EFFECT or effect.low * effect.high <= 0:
@@ -277,18 +212,16 @@ def _measure(
     model: HookedModel,
     task: ContrastTask,
     spec: SearchSpec,
-    batches: _Batches,
-    held: _Batches,
+    batches: Batches,
+    held: Batches,
     effect: Measured,
     scores: dict[Unit, torch.Tensor],
     dropped: int,
     monitor: Monitor,
 ) -> CircuitGraph:
-    components = batches.patchers[0].components
-    ranked = _by_strength(components, scores)
-    size = _smallest(batches, ranked, components, spec.keep, monitor)
-    circuit = _prune(batches, ranked[:size], components, spec, monitor)
-    needed = _needed(batches, circuit, components, spec, monitor)
+    components = batches.components
+    circuit = _circuit(batches, scores, spec, monitor)
+    verdicts = needed(batches, circuit, spec.minimality_units, monitor)
     features = _strongest_features(scores, spec)
     measured = [*circuit[: spec.measured_components], *features]
     total = float(batches.effect.mean())
@@ -306,10 +239,10 @@ def _measure(
         n_layers=model.n_layers,
         effect=effect,
         units=(*units, *_unmeasured(circuit[spec.measured_components :], scores, total)),
-        edges=_edges(batches, measured, total),
-        faithfulness=held.kept(circuit, components),
+        edges=batches.edges(measured),
+        faithfulness=held.kept(circuit),
         completeness=held.lost(circuit),
-        minimality=mean([float(n) for n in needed]),
+        minimality=mean([float(n) for n in verdicts]),
         stability=bootstrap_stability(matrix, size, resamples=spec.resamples, seed=spec.seed),
         split_half=split_half_stability(matrix, size, splits=spec.resamples, seed=spec.seed),
         feature_effect={
@@ -326,72 +259,14 @@ def _measure(
     )
 
 
-def _by_strength(units: Sequence[Unit], scores: dict[Unit, torch.Tensor]) -> list[Unit]:
-    return sorted(units, key=lambda unit: (-abs(float(scores[unit].mean())), unit.order))
-
-
-def _smallest(
-    batches: _Batches,
-    ranked: list[Unit],
-    components: list[Unit],
-    keep: float,
-    monitor: Monitor,
-) -> int:
-    """The least number of strongest units that keep the effect, by bisection on exact patching."""
-    low, high, step = 1, len(ranked), 0
-    steps = len(ranked).bit_length()
-    while low < high:
-        middle = (low + high) // 2
-        if batches.kept(ranked[:middle], components).value >= keep:
-            high = middle
-        else:
-            low = middle + 1
-        step += 1
-        monitor.update("pruning", min(step, steps), steps, units=high)
-    return high
-
-
-def _prune(
-    batches: _Batches,
-    circuit: list[Unit],
-    components: list[Unit],
-    spec: SearchSpec,
-    monitor: Monitor,
+def _circuit(
+    batches: Batches, scores: dict[Unit, torch.Tensor], spec: SearchSpec, monitor: Monitor
 ) -> list[Unit]:
-    """Drop units, weakest first, that the effect does not need.
-
-    Units are tried in groups of four, so that a forward can rid the circuit of several.
-    """
-    kept = list(circuit)
-    groups = [circuit[i : i + 4] for i in range(0, len(circuit), 4)][::-1][: spec.prune_groups]
-    for i, group in enumerate(groups):
-        rest = [unit for unit in kept if unit not in group]
-        if rest and batches.kept(rest, components).value >= spec.keep:
-            kept = rest
-        monitor.update("dropping what is not needed", i + 1, len(groups), units=len(kept))
-    return kept
-
-
-def _needed(
-    batches: _Batches,
-    circuit: list[Unit],
-    components: list[Unit],
-    spec: SearchSpec,
-    monitor: Monitor,
-) -> list[bool]:
-    """Whether the circuit keeps less of the effect without each of some of its units.
-
-    Units are taken evenly from the strongest to the weakest.
-    """
-    whole = batches.kept(circuit, components).value
-    count = min(spec.minimality_units, len(circuit))
-    tested = [circuit[i * len(circuit) // count] for i in range(count)]
-    needed = []
-    for i, unit in enumerate(tested):
-        rest = [other for other in circuit if other != unit]
-        needed.append(batches.kept(rest, components).value < whole)
-        monitor.update("testing minimality", i + 1, count)
-    return needed
+    """Heads and MLPs of the circuit, strongest by attribution first."""
+    if spec.method == "acdc":
+        return by_strength(acdc(batches, spec.threshold, monitor), scores)
+    ranked = by_strength(batches.components, scores)
+    return by_attribution(batches, ranked, spec.keep, spec.prune_groups, monitor)
 
 
 def _strongest_features(scores: dict[Unit, torch.Tensor], spec: SearchSpec) -> list[Unit]:
@@ -400,7 +275,7 @@ def _strongest_features(scores: dict[Unit, torch.Tensor], spec: SearchSpec) -> l
     chosen: list[Unit] = []
     for layer in sorted({unit.layer for unit in features}):
         at_layer = [unit for unit in features if unit.layer == layer]
-        chosen += _by_strength(at_layer, scores)[: spec.measured_features]
+        chosen += by_strength(at_layer, scores)[: spec.measured_features]
     return chosen
 
 
@@ -416,22 +291,6 @@ def _unmeasured(
 
 def _ccs(scored: ScoredUnit) -> float:
     return 0.0 if scored.ccs is None else scored.ccs.value
-
-
-def _edges(batches: _Batches, units: Sequence[Unit], total: float) -> tuple[Edge, ...]:
-    """Edges among measured units and to the output, averaged over all pairs, strongest first."""
-    sums: dict[tuple[Unit, Unit | None], float] = {}
-    pairs = len(batches.effect)
-    for patcher, gradients in zip(batches.patchers, batches.gradients, strict=True):
-        weight = len(patcher.runs) / pairs
-        for edge, score in edge_scores(patcher, gradients, units).items():
-            sums[edge] = sums.get(edge, 0.0) + weight * score / total
-    edges = [
-        Edge(source=str(a), target="output" if b is None else str(b), score=score)
-        for (a, b), score in sums.items()
-    ]
-    edges.sort(key=lambda edge: -abs(edge.score))
-    return tuple(edges[:200])
 
 
 def load_scores(store: ArtifactStore, ref: str) -> dict[str, torch.Tensor]:
