@@ -56,7 +56,7 @@ class Gradients:
                 metric = runs.forward(runs.clean).sum()
             found = torch.autograd.grad(metric, list(taken.values()))
             for address, gradient in zip(taken, found, strict=True):
-                share = gradient / steps
+                share = gradient.float() / steps
                 totals[address] = totals[address] + share if address in totals else share
             monitor.update("attributing", step + 1, steps)
         self.z = [split_heads(totals[Address("z", i)], model.n_heads) for i in layers]

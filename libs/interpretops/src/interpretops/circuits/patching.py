@@ -130,7 +130,7 @@ class Patcher:
 
         def replace(x: torch.Tensor) -> torch.Tensor:
             # Only the features move; what the dictionary does not explain stays as it was.
-            return x + (value - sae.encode_features(x, ids)) @ sae.W_dec[ids]
+            return x + ((value - sae.encode_features(x, ids)) @ sae.W_dec[ids]).to(x.dtype)
 
         return replace
 

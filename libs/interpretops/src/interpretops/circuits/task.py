@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import DynamicCache
 
 from interpretops.errors import InterpretOpsError
-from interpretops.models import Batch, Forward
+from interpretops.models import Batch, Forward, Prefix, common_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,9 +120,8 @@ class PairRuns:
         stem = model.tokenizer(task.stem, add_special_tokens=False)["input_ids"]
         risky = [[*model.token_ids(pair.risky), *stem] for pair in pairs]
         harmless = [[*model.token_ids(pair.harmless), *stem] for pair in pairs]
-        shared = _shared_prefix([*risky, *harmless])
-        self._prefix = self._keys_and_values(risky[0][:shared]) if shared else []
-        self._shared = shared
+        self._prefix = Prefix.run(model, common_prefix([*risky, *harmless]), [])
+        shared = self._prefix.length
         width = max(len(row) for row in risky) - shared
         self.clean = self._batch([row[shared:] for row in risky], width)
         self.corrupt = self._batch([row[shared:] for row in harmless], width)
@@ -139,32 +137,17 @@ class PairRuns:
     def forward(self, batch: Batch) -> torch.Tensor:
         """The metric per pair, `[pairs]`, under the hooks in force; gradients flow."""
         n = len(batch)
-        cache = DynamicCache(config=self.model.config.get_text_config())
-        for layer, (keys, values) in enumerate(self._prefix):
-            cache.update(keys.expand(n, -1, -1, -1), values.expand(n, -1, -1, -1), layer)
-        before = torch.ones(n, self._shared, dtype=torch.int64, device=batch.input_ids.device)
+        shared = self._prefix.length
+        before = torch.ones(n, shared, dtype=torch.int64, device=batch.input_ids.device)
         logits = self.model.forward(
             batch.input_ids,
             attention_mask=torch.cat([before, batch.attention_mask], dim=1),
-            position_ids=batch.position_ids + self._shared,
-            cache=cache,
+            position_ids=batch.position_ids + shared,
+            cache=self._prefix.cache(n),
             logits_to_keep=1,
             running=Forward.over(batch),
         )
         return self.metric(logits[:, -1])
-
-    def _keys_and_values(self, ids: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        batch = Batch.from_ids([ids], pad_id=self.model.pad_id, device=self.model.device)
-        cache = DynamicCache(config=self.model.config.get_text_config())
-        with torch.no_grad():
-            self.model.forward(
-                batch.input_ids,
-                attention_mask=None,
-                position_ids=batch.position_ids,
-                cache=cache,
-                logits_to_keep=1,
-            )
-        return [(layer.keys, layer.values) for layer in cache.layers]
 
     def _batch(self, rows: list[list[int]], width: int) -> Batch:
         return Batch.from_ids(
@@ -176,12 +159,3 @@ def aligned(model: HookedModel, pairs: Sequence[ContrastPair]) -> tuple[list[Con
     """Pairs whose twins have equally many tokens, and how many were left out."""
     kept = [p for p in pairs if len(model.token_ids(p.risky)) == len(model.token_ids(p.harmless))]
     return kept, len(pairs) - len(kept)
-
-
-def _shared_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """Length of the longest common beginning that leaves every row at least one token."""
-    shortest = min(len(row) for row in rows)
-    same = 0
-    while same < shortest - 1 and all(row[same] == rows[0][same] for row in rows):
-        same += 1
-    return same

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from interpretops.models import HookedModel
+    from interpretops.prompts import Prompt
 
 Place = tuple[int, int | None]
 """A layer, and how many last prompt tokens are averaged over (None: all of them)."""
@@ -46,6 +47,7 @@ class Probe:
     Attributes:
         readings: The sum of these readings is the score.
         threshold: Scores above it are risky.
+        harmless_scores: Out-of-fold scores of harmless training prompts.
         auroc: Area under the ROC curve of out-of-fold scores.
         recall: Share of risky training prompts above the threshold, out of fold.
         false_positive_rate: Share of harmless training prompts above it, out of fold.
@@ -54,6 +56,7 @@ class Probe:
 
     readings: tuple[ProbeDirection, ...]
     threshold: float
+    harmless_scores: torch.Tensor
     auroc: float
     recall: float
     false_positive_rate: float
@@ -79,11 +82,37 @@ def template_tail(model: HookedModel) -> int:
     return max(1, same)
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Prompts to tell apart, and what makes some of them kin.
+
+    Attributes:
+        texts: The prompts.
+        risky: Whether each is risky.
+        topics: What each is about.
+        wrappers: The family of the jailbreak wrapper each is dressed in; None where it is bare.
+    """
+
+    texts: tuple[str, ...]
+    risky: tuple[bool, ...]
+    topics: tuple[str, ...]
+    wrappers: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, risky: Sequence[Prompt], harmless: Sequence[Prompt]) -> Labelled:
+        """Label prompts; one without a topic is a topic of its own."""
+        prompts = (*risky, *harmless)
+        return cls(
+            texts=tuple(prompt.text for prompt in prompts),
+            risky=tuple(i < len(risky) for i in range(len(prompts))),
+            topics=tuple(prompt.topic or prompt.id for prompt in prompts),
+            wrappers=tuple(prompt.wrapper for prompt in prompts),
+        )
+
+
 def fit_probe(
     model: HookedModel,
-    risky: Sequence[str],
-    harmless: Sequence[str],
-    groups: Sequence[str],
+    prompts: Labelled,
     *,
     layers: Sequence[int],
     false_positive_budget: float,
@@ -94,16 +123,15 @@ def fit_probe(
     """Fit linear discriminants of the prompt's end and of its whole, and keep what generalises.
 
     The discriminant is Fisher's, with the within-class covariance shrunk towards a multiple of the
-    identity. Folds keep the prompts of a group (a topic) together, so every score that chooses a
-    layer, a ridge, a combination or the threshold comes from topics the discriminant has not seen.
-    The candidates are the best reading of the prompt's tail, the best of its mean, both together, and
-    both at two layers; the one that finds most risky prompts within the false-positive budget is kept.
+    identity. A fold is scored by a discriminant that has seen neither its topics nor its wrapper
+    families, so every score that chooses a layer, a ridge, a combination or the threshold speaks of
+    prompts of new kinds. The candidates are the best reading of the prompt's tail, the best of its
+    mean, both together, the tail at two layers, and both at two layers; the one that finds most risky
+    prompts within the false-positive budget is kept.
 
     Args:
         model: The model.
-        risky: Risky prompts.
-        harmless: Harmless prompts.
-        groups: The group of every prompt, risky ones first.
+        prompts: Risky and harmless prompts.
         layers: Candidate layers.
         false_positive_budget: Share of harmless prompts that may be taken for risky.
         folds: Number of folds.
@@ -113,65 +141,70 @@ def fit_probe(
     Raises:
         InterpretOpsError: When there are too few prompts to fit, or activations are not finite.
     """
-    if min(len(risky), len(harmless)) < 2 * folds or len(set(groups)) < folds:
+    labels = torch.tensor(prompts.risky)
+    n, topics = (int(labels.sum()), int((~labels).sum())), len(set(prompts.topics))
+    if min(n) < 2 * folds or topics < folds:
         raise InterpretOpsError(
-            f"{len(risky)} risky and {len(harmless)} harmless prompts over {len(set(groups))} "
-            "topics are too few to fit a condition",
+            f"{n[0]} risky and {n[1]} harmless prompts over {topics} topics are too few to fit a "
+            "condition",
             fix=f"give at least {2 * folds} of each over {folds} topics (better: 100 of each)",
         )
     tail = template_tail(model)
-    means = prompt_means(
-        model, [*risky, *harmless], layers, tail, batch_size=batch_size, monitor=monitor
-    )
-    labels = torch.tensor([True] * len(risky) + [False] * len(harmless))
-    fold_of = _folds(groups, folds)
+    means = prompt_means(model, prompts.texts, layers, tail, batch_size=batch_size, monitor=monitor)
+    held_out = _held_out(prompts, folds)
 
     def at(*places: Place) -> _Candidate:
         """The best ridge for a discriminant that reads these places together."""
         x, _ = _joined(means, places)
-        tried = [_cross_validated(x, labels, fold_of, ridge, places) for ridge in RIDGES]
-        return max(tried, key=lambda candidate: candidate.auroc(labels))
+        tried = [_cross_validated(x, labels, held_out, ridge, places) for ridge in RIDGES]
+        return max(tried, key=lambda candidate: candidate.auroc)
 
-    ends = sorted((at((layer, tail)) for layer in layers), key=lambda c: -c.auroc(labels))
-    wholes = sorted((at((layer, None)) for layer in layers), key=lambda c: -c.auroc(labels))
+    ends = sorted((at((layer, tail)) for layer in layers), key=lambda c: -c.auroc)
+    wholes = sorted((at((layer, None)) for layer in layers), key=lambda c: -c.auroc)
     candidates = [ends[0], wholes[0], at(*ends[0].places, *wholes[0].places)]
     if len(layers) > 1:
-        two_layers = (*ends[0].places, *ends[1].places, *wholes[0].places, *wholes[1].places)
-        candidates.append(at(*two_layers))
-    quantile = 1.0 - false_positive_budget
-
-    def recall(candidate: _Candidate) -> float:
-        scores = candidate.scores
-        return float((scores[labels] > scores[~labels].quantile(quantile)).float().mean())
-
-    chosen = max(candidates, key=recall)
-    threshold = float(chosen.scores[~labels].quantile(quantile))
+        two_ends = (*ends[0].places, *ends[1].places)
+        candidates += [at(*two_ends), at(*two_ends, *wholes[0].places, *wholes[1].places)]
+    chosen = max(candidates, key=lambda c: float(c.fires(c.threshold(false_positive_budget))[0]))
     x, scales = _joined(means, chosen.places)
     direction, middle = _discriminant(x, labels, chosen.ridge)
     parts = direction.chunk(len(chosen.places))
+    threshold = chosen.threshold(false_positive_budget)
+    recall, false_positives = chosen.fires(threshold)
     return Probe(
         readings=tuple(
             ProbeDirection(layer, span, part / scale)
             for (layer, span), part, scale in zip(chosen.places, parts, scales, strict=True)
         ),
         threshold=threshold + float(middle),
-        auroc=chosen.auroc(labels),
-        recall=float((chosen.scores[labels] > threshold).float().mean()),
-        false_positive_rate=float((chosen.scores[~labels] > threshold).float().mean()),
+        harmless_scores=chosen.harmless + middle,
+        auroc=chosen.auroc,
+        recall=recall,
+        false_positive_rate=false_positives,
         n=len(labels),
     )
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A discriminant over some places, with its out-of-fold scores `[prompts]`."""
+    """A discriminant over some places, with its out-of-fold scores of risky and harmless prompts."""
 
     places: tuple[Place, ...]
     ridge: float
-    scores: torch.Tensor
+    risky: torch.Tensor
+    harmless: torch.Tensor
 
-    def auroc(self, labels: torch.Tensor) -> float:
-        return auroc(self.scores[labels], self.scores[~labels])
+    @property
+    def auroc(self) -> float:
+        return auroc(self.risky, self.harmless)
+
+    def threshold(self, false_positive_budget: float) -> float:
+        return float(self.harmless.quantile(1.0 - false_positive_budget))
+
+    def fires(self, threshold: float) -> tuple[float, float]:
+        """Shares of risky and of harmless prompts above a threshold."""
+        above = [(scores > threshold).float().mean() for scores in (self.risky, self.harmless)]
+        return float(above[0]), float(above[1])
 
 
 def _joined(
@@ -186,16 +219,16 @@ def _joined(
 def _cross_validated(
     x: torch.Tensor,
     labels: torch.Tensor,
-    fold_of: torch.Tensor,
+    held_out: list[tuple[torch.Tensor, torch.Tensor]],
     ridge: float,
     places: tuple[Place, ...],
 ) -> _Candidate:
-    scores = torch.empty(len(labels))
-    for fold in sorted(set(fold_of.tolist())):
-        held = fold_of == fold
-        direction, middle = _discriminant(x[~held], labels[~held], ridge)
-        scores[held] = x[held] @ direction - middle
-    return _Candidate(places, ridge, scores)
+    scores = torch.full((len(labels),), torch.nan)
+    for fitted, scored in held_out:
+        direction, middle = _discriminant(x[fitted], labels[fitted], ridge)
+        scores[scored] = x[scored] @ direction - middle
+    known = ~scores.isnan()
+    return _Candidate(places, ridge, scores[known & labels], scores[known & ~labels])
 
 
 def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
@@ -280,6 +313,24 @@ def _discriminant(
     direction = torch.linalg.solve(shrunk, mean_risky - mean_harmless)
     direction = direction / (centred @ direction).std()
     return direction, (mean_risky + mean_harmless) @ direction / 2
+
+
+def _held_out(prompts: Labelled, folds: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For each fold, which prompts are fitted and which are scored, `[prompts]` bool each.
+
+    A dressed prompt is scored only where both its topic and its wrapper family are held out, so some
+    are never scored.
+    """
+    topic = _folds(prompts.topics, folds)
+    dressed = torch.tensor([wrapper is not None for wrapper in prompts.wrappers])
+    family = _folds([wrapper or "" for wrapper in prompts.wrappers], folds)
+    return [
+        (
+            (topic != fold) & ~(dressed & (family == fold)),
+            (topic == fold) & (~dressed | (family == fold)),
+        )
+        for fold in range(folds)
+    ]
 
 
 def _folds(groups: Sequence[str], folds: int) -> torch.Tensor:

@@ -34,7 +34,7 @@ from interpretops.steering.policy import (
     Span,
     load_policy,
 )
-from interpretops.steering.probe import Probe, fit_probe, prompt_means, template_tail
+from interpretops.steering.probe import Labelled, Probe, fit_probe, prompt_means, template_tail
 from interpretops.steering.session import SteeringSession
 
 if TYPE_CHECKING:
@@ -304,15 +304,13 @@ def _fit_condition(
 ) -> tuple[Probe, float, float]:
     """The probe, and its recall and false-positive rate on the validation split.
 
-    Its threshold keeps the budget both out of fold and on validation, whose topics are new to it.
+    Its threshold keeps the budget over harmless prompts of topics that are new to it: training prompts
+    out of fold, and validation.
     """
-    risky, harmless = data.train_risky, data.train_harmless
     last = max(_layers(dictionary), default=round(0.6 * model.n_layers))
     probe = fit_probe(
         model,
-        [prompt.text for prompt in risky],
-        [prompt.text for prompt in harmless],
-        [prompt.topic or prompt.id for prompt in (*risky, *harmless)],
+        Labelled.of(data.train_risky, data.train_harmless),
         layers=sorted({max(0, last - back) for back in (0, 2, 4, 6)}),
         false_positive_budget=spec.false_positive_budget,
         monitor=monitor,
@@ -321,8 +319,8 @@ def _fit_condition(
     layers = [reading.layer for reading in probe.readings]
     means = prompt_means(model, prompts, layers, template_tail(model), monitor=monitor)
     scores, n = probe.scores(means), len(data.validation_risky)
-    allowed = float(scores[n:].quantile(1.0 - spec.false_positive_budget))
-    probe = replace(probe, threshold=max(probe.threshold, allowed))
+    harmless = torch.cat([probe.harmless_scores, scores[n:]])
+    probe = replace(probe, threshold=float(harmless.quantile(1.0 - spec.false_positive_budget)))
     fired = (scores > probe.threshold).float()
     return probe, float(fired[:n].mean()), float(fired[n:].mean())
 
