@@ -45,31 +45,37 @@ class DemoData:
         self.borderline = load("over_refusal")
         self.questions = load("benign_qa")
 
-    def risky(self, split: Split, limit: int = 260) -> tuple[Prompt, ...]:
-        """Attacks of a split, half of them bare and half dressed in a wrapper of the split."""
-        bare = self.attacks.where(split=split)
-        dressed = contrast_set(self.attacks, self.wrappers, split=split, limit=limit // 2)
-        return (*balanced(bare, limit - len(dressed)), *dressed)
-
-    def harmless(self, split: Split, limit: int = 390) -> tuple[Prompt, ...]:
-        """Twins of the split's attacks, bare and dressed, and as many ordinary requests."""
-        risky = self.attacks.model_copy(update={"prompts": self.risky(split, limit // 2)})
-        ordinary = self.instructions.model_copy(
-            update={
-                "prompts": tuple(
-                    prompt
-                    for prompts in (self.instructions, self.borderline, self.questions)
-                    for prompt in balanced(prompts.where(split=split), limit // 6)
-                )
-            }
+    def risky(self, split: Split, *, bare: int, dressed: int) -> tuple[Prompt, ...]:
+        """Attacks of a split: some bare, some dressed in a wrapper of the split."""
+        return (
+            *balanced(self.attacks.where(split=split), bare),
+            *contrast_set(self.attacks, self.wrappers, split=split, limit=dressed),
         )
-        return (*twins(risky), *ordinary)
+
+    def harmless(
+        self, split: Split, *, bare: int, dressed: int, ordinary: int
+    ) -> tuple[Prompt, ...]:
+        """Twins of a split's attacks, bare and dressed, and ordinary requests of each kind."""
+        risky = self.attacks.model_copy(
+            update={"prompts": self.risky(split, bare=bare, dressed=dressed)}
+        )
+        return (
+            *twins(risky),
+            *(
+                prompt
+                for prompts in (self.instructions, self.borderline, self.questions)
+                for prompt in balanced(prompts.where(split=split), ordinary)
+            ),
+        )
 
     def trace_prompts(self) -> PromptSet:
         """What dictionaries are trained on: training prompts, risky and harmless."""
         return self.attacks.model_copy(
             update={
-                "prompts": (*self.risky("train"), *self.harmless("train")),
+                "prompts": (
+                    *self.risky("train", bare=130, dressed=130),
+                    *self.harmless("train", bare=100, dressed=100, ordinary=65),
+                ),
                 "source": "package:jailbreak, package:benign_* (train)",
             }
         )
@@ -86,10 +92,10 @@ class DemoData:
     def fitting(self) -> FittingSet:
         """What the policy is fitted to and checked on."""
         return FittingSet(
-            train_risky=self.risky("train", 520),
-            train_harmless=self.harmless("train", 650),
-            validation_risky=self.risky("validation"),
-            validation_harmless=self.harmless("validation"),
+            train_risky=self.risky("train", bare=1200, dressed=400),
+            train_harmless=self.harmless("train", bare=1000, dressed=400, ordinary=200),
+            validation_risky=self.risky("validation", bare=130, dressed=70),
+            validation_harmless=self.harmless("validation", bare=130, dressed=70, ordinary=60),
         )
 
 

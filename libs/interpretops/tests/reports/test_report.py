@@ -168,3 +168,10 @@ def test_a_miss_is_said_plainly() -> None:
     )
     assert "Win line missed" in text
     assert "Not met: DE." in text
+
+
+def test_characters_that_the_fonts_lack_are_written_as_code_points() -> None:
+    odd = report(verdict="Café 件 naïve 🙂 — \u202e end", title="ж ≥ 件")
+    text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(render(odd))).pages)
+    for words in ("Café", "[U+4EF6]", "[U+1F642]", "end", "ж"):
+        assert words in text, words

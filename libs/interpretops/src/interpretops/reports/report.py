@@ -166,20 +166,50 @@ def write_report(
 
 
 def render(report: Report) -> bytes:
-    """The report as a tagged PDF (PDF/UA-1); the same bytes for the same report."""
+    """The report as a tagged PDF (PDF/UA-1); the same bytes for the same report.
+
+    Prompts and promoted tokens may hold any character. One that the PDF's fonts lack is written as its
+    code point, such as [U+4EF6]: a report must not fail, nor be untrue, over a character.
+    """
+    text = report.model_dump_json()
     with tempfile.TemporaryDirectory() as folder:
         template = resources.files("interpretops.reports") / "report.typ"
         with resources.as_file(template) as source:
             shutil.copyfile(source, Path(folder) / "report.typ")
-        write_atomically(Path(folder) / "data.json", report.model_dump_json().encode())
-        pdf: bytes = typst.compile(
-            Path(folder) / "report.typ",
-            format="pdf",
-            ignore_system_fonts=True,
-            pdf_standards=["ua-1"],
-            timestamp=0,
-        )
-    return pdf
+        while True:
+            write_atomically(Path(folder) / "data.json", text.encode())
+            try:
+                pdf: bytes = typst.compile(
+                    Path(folder) / "report.typ",
+                    format="pdf",
+                    ignore_system_fonts=True,
+                    pdf_standards=["ua-1"],
+                    timestamp=0,
+                )
+            except typst.TypstError as error:
+                lacking = _NOT_DISPLAYED.search(str(error))
+                if lacking is None:
+                    raise
+                text = _as_code_points(text, lacking[1])
+                continue
+            return pdf
+
+
+_NOT_DISPLAYED = re.compile(r'the text `"(.+?)"` could not be displayed', re.DOTALL)
+_USUALLY_DISPLAYED = 0x0530
+"""Fonts for European languages hold Latin, Greek and Cyrillic: what lies below this code point."""
+_PUNCTUATION = range(0x2000, 0x2600)
+
+
+def _as_code_points(text: str, lacking: str) -> str:
+    """`text` with `lacking`, and whatever is likely to be lacking too, as code points."""
+
+    def written(character: str) -> str:
+        point = ord(character)
+        kept = point < _USUALLY_DISPLAYED or point in _PUNCTUATION
+        return character if kept and character not in lacking else f"[U+{point:04X}]"
+
+    return "".join(map(written, text))
 
 
 def _gather(
