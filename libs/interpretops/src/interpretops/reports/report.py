@@ -169,9 +169,10 @@ def render(report: Report) -> bytes:
     """The report as a tagged PDF (PDF/UA-1); the same bytes for the same report.
 
     Prompts and promoted tokens may hold any character. One that the PDF's fonts lack is written as its
-    code point, such as [U+4EF6]: a report must not fail, nor be untrue, over a character.
+    code point, such as [U+4EF6]: a report must not fail, nor be untrue, over a character. So are marks
+    that are not seen but change the order of what is.
     """
-    text = report.model_dump_json()
+    text = _BIDIRECTIONAL.sub(lambda mark: _code_point(mark[0]), report.model_dump_json())
     with tempfile.TemporaryDirectory() as folder:
         template = resources.files("interpretops.reports") / "report.typ"
         with resources.as_file(template) as source:
@@ -196,6 +197,7 @@ def render(report: Report) -> bytes:
 
 
 _NOT_DISPLAYED = re.compile(r'the text `"(.+?)"` could not be displayed', re.DOTALL)
+_BIDIRECTIONAL = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _USUALLY_DISPLAYED = 0x0530
 """Fonts for European languages hold Latin, Greek and Cyrillic: what lies below this code point."""
 _PUNCTUATION = range(0x2000, 0x2600)
@@ -205,11 +207,14 @@ def _as_code_points(text: str, lacking: str) -> str:
     """`text` with `lacking`, and whatever is likely to be lacking too, as code points."""
 
     def written(character: str) -> str:
-        point = ord(character)
-        kept = point < _USUALLY_DISPLAYED or point in _PUNCTUATION
-        return character if kept and character not in lacking else f"[U+{point:04X}]"
+        kept = ord(character) < _USUALLY_DISPLAYED or ord(character) in _PUNCTUATION
+        return character if kept and character not in lacking else _code_point(character)
 
     return "".join(map(written, text))
+
+
+def _code_point(character: str) -> str:
+    return f"[U+{ord(character):04X}]"
 
 
 def _gather(
