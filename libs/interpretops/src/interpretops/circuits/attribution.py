@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from interpretops.circuits.patching import Patcher
 
 Scores = dict[Unit, torch.Tensor]
-"""By unit, one score per pair, `[pairs]`, in units of the metric."""
+"""By unit, one score per pair, `[pairs]`, float32, in units of the metric."""
 
 _FEATURES_AT_ONCE = 8192  # selecting features copies their encoder rows, which bounds memory
 
 
 class Gradients:
-    """Gradients of the metric by every component's output, averaged along the path.
+    """Gradients of the metric by every component's output, averaged along the path, float32.
 
     Attributes:
         z: By layer, `[pairs, seq, n_heads, head_dim]`.
@@ -103,7 +103,7 @@ def feature_scores(patcher: Patcher, gradients: Gradients) -> Scores:
             ids = torch.arange(first, end, device=clean.device)
             with torch.no_grad():
                 change = sae.encode_features(clean, ids) - sae.encode_features(corrupt, ids)
-                along = gradients.resid[layer] @ sae.W_dec[ids].T
+                along = gradients.resid[layer] @ sae.W_dec[ids].T.float()
                 by_feature = (change * along * real).sum(1)
             for i in by_feature.abs().sum(0).nonzero()[:, 0].tolist():
                 unit = Unit(kind="feature", layer=layer, index=first + i)
@@ -153,7 +153,7 @@ def edge_scores(
     def connect(target: Unit | None, gradient: torch.Tensor, before: tuple[int, int, int]) -> None:
         for unit, change in changes.items():
             if unit.order < before and unit != target:
-                scores[unit, target] = float((change * gradient).sum((1, 2)).mean())
+                scores[unit, target] = float((change * gradient.float()).sum((1, 2)).mean())
 
     for unit, effect in effects.items():
         source = resid_post if unit.kind == "feature" else resid_pre
@@ -182,7 +182,7 @@ def _attributed(
     sae = patcher.saes[unit.layer]
     ids = torch.tensor([unit.index], device=resid[unit.layer].device)
     value = sae.encode_features(resid[unit.layer], ids)[..., 0]
-    return (value * (gradients.resid[unit.layer] @ sae.W_dec[unit.index].detach())).sum()
+    return (value * (gradients.resid[unit.layer] @ sae.W_dec[unit.index].detach().float())).sum()
 
 
 def _change(unit: Unit, patcher: Patcher) -> torch.Tensor:
