@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from interpretops.circuits import ContrastPair, Unit
+from interpretops.circuits import ContrastPair, Openings, Unit
 from interpretops.circuits.attribution import Gradients, component_scores, edge_scores
 from interpretops.circuits.patching import Patcher
 from interpretops.circuits.task import PairRuns
@@ -51,16 +51,18 @@ def _bare(model: HookedModel, task: ContrastTask, embeds: torch.Tensor) -> Recor
     for handle in handles:
         handle.remove()
 
+    assert isinstance(task.behaviour, Openings)
+
     def total(words: tuple[str, ...]) -> torch.Tensor:
         ids = [model.tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in words]
         odds: torch.Tensor = logits[ids].exp().sum().log()
         return odds
 
-    return total(task.refuse) - total(task.comply), seen
+    return total(task.behaviour.toward) - total(task.behaviour.against), seen
 
 
 def _embeddings(model: HookedModel, task: ContrastTask, text: str) -> torch.Tensor:
-    stem = model.tokenizer(task.stem, add_special_tokens=False)["input_ids"]
+    stem = model.tokenizer(task.behaviour.stem, add_special_tokens=False)["input_ids"]
     found: torch.Tensor = model.hf.get_input_embeddings()(
         torch.tensor([[*model.token_ids(text), *stem]])
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from interpretops.circuits import ContrastPair, SearchSpec, Unit, search
+from interpretops.circuits import ContrastPair, Openings, SearchSpec, Unit, search
 from interpretops.circuits.attribution import Gradients, component_scores
 from interpretops.circuits.batches import Batches
 from interpretops.circuits.patching import Patcher
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from interpretops.artifacts import ArtifactStore
     from interpretops.circuits import ContrastTask
     from interpretops.models import HookedModel
+    from interpretops.sae import Dictionary
 
 PLANTS = [
     frozenset({"layer0.attn.h2", "layer1.mlp", "layer2.attn.h1"}),
@@ -84,6 +85,28 @@ def test_search_returns_the_planted_units_only_and_they_explain_everything(
     assert {(edge.source, edge.target) for edge in graph.edges} == forward
     scores = load_scores(store, circuit.id)
     assert {name for name, score in scores.items() if score.abs().max() > 1e-7} == planted
+
+
+def test_a_model_in_bfloat16_with_a_dictionary(
+    tiny: HookedModel,
+    letters: Callable[..., ContrastTask],
+    dictionary_of: Callable[..., Dictionary],
+    store: ArtifactStore,
+) -> None:
+    """Scores and shares are float32 all the same, and near those of the model in float32."""
+    spec = SPEC.model_copy(update={"measured_features": 3, "keep": 0.9})
+    tiny.hf.to(torch.bfloat16)
+    dictionary = dictionary_of(tiny)
+    found = search(tiny, letters(16), spec, dictionary=dictionary, store=store)
+    scores = load_scores(store, found.id)
+    assert {score.dtype for score in scores.values()} == {torch.float32}
+    assert [name for name in (u.unit for u in found.graph.units) if ".f" in name]
+    tiny.hf.to(torch.float32)
+    exact = search(tiny, letters(16), spec, dictionary=dictionary, store=store)
+    whole = load_scores(store, exact.id)
+    largest = max(float(score.abs().max()) for score in whole.values())
+    for name, score in scores.items():
+        torch.testing.assert_close(score, whole[name], atol=0.05 * largest, rtol=0.05)
 
 
 def test_acdc_judges_each_unit_given_what_it_took_out_before(
@@ -229,7 +252,8 @@ def test_an_effect_of_no_sure_sign(
 def test_openings_that_begin_alike(
     tiny: HookedModel, letters: Callable[..., ContrastTask], store: ArtifactStore
 ) -> None:
-    task = letters(8).model_copy(update={"refuse": ("no",), "comply": ("now",)})
+    alike = Openings(toward=("no",), against=("now",))
+    task = letters(8).model_copy(update={"behaviour": alike})
     with pytest.raises(InterpretOpsError, match="begin with the same tokens") as error:
         search(tiny, task, SPEC, store=store)
     assert _one_line(error)

@@ -115,6 +115,23 @@ def test_from_prompts_to_a_dictionary(home: Path, mechctl: Mechctl) -> None:
     assert "altered" in verified.stdout
 
 
+def test_a_circuit_of_pairs_that_bring_their_own_continuations(
+    home: Path, mechctl: Mechctl
+) -> None:
+    rows = [
+        {"text": f"AAAA {i:02d}", "twin": f"ZZZZ {i:02d}", "correct": " n", "wrong": "y"}
+        for i in range(9)
+    ]
+    (home / "answers.json").write_text(json.dumps(rows))
+    found = mechctl("search", "--config", "config.yaml", "--class", "ioi", "-p", "answers.json",
+                    "--out", "circuit")  # fmt: skip
+    made(found, "cx")
+    graph = json.loads((home / "circuit" / "circuit.json").read_text())
+    assert "correct and wrong continuation" in graph["behaviour"]
+    spec = json.loads((home / "circuit" / "manifest.json").read_text())["spec"]
+    assert spec["task"]["pairs"][0]["correct"] == " n", "the space decides the token"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -126,6 +143,8 @@ def test_from_prompts_to_a_dictionary(home: Path, mechctl: Mechctl) -> None:
         (["sae-train"], "give either --traces or --prompts"),
         (["sae-train", "--prompts", "prompts.json", "--kind", "mystery"], "--kind"),
         (["search", "--prompts", "prompts.json", "--keep", "7"], "--keep"),
+        (["search", "--prompts", "prompts.json", "--method", "guess"], "--method"),
+        (["search", "--prompts", "package:toxicity", "--class", "toxicity"], "first words differ"),
         (["policy", "validate", "missing.yaml"], "does not exist"),
         (["policy", "propose", "--circuit", "cx_nothing"], "mechctl artifacts ls"),
         (["eval"], "mechctl policy propose"),

@@ -44,6 +44,8 @@ def test_jsonl_with_every_field(read) -> None:
         "wrapper": "role-play",
         "answers": ["a"],
         "target": "Sure",
+        "correct": " yes",
+        "wrong": " no",
         "unknown": 1,
     }
     prompt = read("p.jsonl", json.dumps(record) + "\n\n")[0]

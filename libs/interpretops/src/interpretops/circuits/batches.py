@@ -45,7 +45,7 @@ class Batches:
         monitor: Monitor,
     ) -> None:
         # Pairs of similar length share a batch, so that little is padding.
-        ordered = sorted(pairs, key=lambda pair: len(model.token_ids(pair.risky)))
+        ordered = sorted(pairs, key=lambda pair: len(task.token_ids(model, pair.risky)))
         chunks = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
         self.patchers = []
         for i, chunk in enumerate(chunks):

@@ -145,7 +145,7 @@ def search(
     found = store.find(ArtifactKind.CIRCUIT, key, model=model.ref, parents=parents)
     if found is not None:
         return Circuit.open(store, found.id)
-    kept, dropped = aligned(model, task.pairs)
+    kept, dropped = aligned(model, task)
     if len(kept) < 8:
         raise InterpretOpsError(
             f"only {len(kept)} of {len(task.pairs)} pairs have twins of equal length in tokens",
@@ -235,7 +235,7 @@ def _measure(
     size = len(circuit)
     return CircuitGraph(
         risk_class=task.risk_class,
-        behaviour=task.behaviour,
+        behaviour=task.behaviour.words,
         n_layers=model.n_layers,
         effect=effect,
         units=(*units, *_unmeasured(circuit[spec.measured_components :], scores, total)),

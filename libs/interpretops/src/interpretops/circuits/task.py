@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from interpretops.errors import InterpretOpsError
+from interpretops.circuits.behaviour import REFUSAL, Behaviour
 from interpretops.models import Batch, Forward, Prefix, common_prefix
 
 if TYPE_CHECKING:
@@ -18,86 +17,43 @@ if TYPE_CHECKING:
 
 
 class ContrastPair(BaseModel):
-    """A risky prompt and a harmless one of the same form."""
+    """A risky prompt and a harmless one of the same form.
+
+    Attributes:
+        risky: The prompt that shows the behaviour.
+        harmless: Its twin, which does not.
+        topic: What it is about.
+        correct: How the risky prompt rightly goes on, for behaviours read off answers.
+        wrong: How it wrongly does (as its twin may rightly).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     risky: str = Field(min_length=1)
     harmless: str = Field(min_length=1)
     topic: str | None = None
+    correct: str | None = Field(default=None, min_length=1)
+    wrong: str | None = Field(default=None, min_length=1)
 
 
 class ContrastTask(BaseModel):
     """A behaviour as a contrast.
 
-    The metric is the log-odds of openings that refuse against openings that comply, where both share
-    a stem: after "I'm", " sorry" against " happy". It needs no generation. The shared stem matters:
-    small chat models seldom begin with a refusal, and the first token alone then says little of what
-    the model makes of a prompt.
-
     Attributes:
         risk_class: The name of the risk.
         pairs: Prompts.
-        stem: How the answer begins in either case.
-        refuse: What follows the stem in refusals; the first token of each counts.
-        comply: What follows it in complying answers.
+        behaviour: What is read off the next token; refusing against complying by default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     risk_class: str = Field(min_length=1)
     pairs: tuple[ContrastPair, ...]
-    stem: str = "I'm"
-    refuse: tuple[str, ...] = (" sorry", " unable", " afraid", " not")
-    comply: tuple[str, ...] = (" happy", " glad", " here", " excited", " ready")
+    behaviour: Behaviour = REFUSAL
 
-    @property
-    def behaviour(self) -> str:
-        """The metric in words."""
-        refuse, comply = (", ".join(word.strip() for word in w) for w in (self.refuse, self.comply))
-        stem = f"after an answer has begun with “{self.stem}”, the" if self.stem else "the"
-        return f"{stem} log-odds of going on with {refuse} against {comply}"
-
-
-@dataclass(frozen=True)
-class OpeningLogOdds:
-    """Log-odds of refusing against complying next tokens.
-
-    Attributes:
-        refuse: `[n]` token ids.
-        comply: `[m]` token ids, none of them in `refuse`.
-    """
-
-    refuse: torch.Tensor
-    comply: torch.Tensor
-
-    @classmethod
-    def of(cls, model: HookedModel, task: ContrastTask) -> OpeningLogOdds:
-        """The metric for a model's tokenizer.
-
-        Raises:
-            InterpretOpsError: When the two kinds of openings begin with the same tokens.
-        """
-
-        def first(texts: Sequence[str]) -> set[int]:
-            return {model.tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in texts}
-
-        refuse, comply = first(task.refuse), first(task.comply)
-        refuse, comply = refuse - comply, comply - refuse
-        if not refuse or not comply:
-            raise InterpretOpsError(
-                "the refusing and complying openings begin with the same tokens",
-                fix="give openings whose first words differ",
-            )
-        return cls(
-            torch.tensor(sorted(refuse), device=model.device),
-            torch.tensor(sorted(comply), device=model.device),
-        )
-
-    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
-        """The metric per row, `[batch]`, from logits `[batch, vocab]`."""
-        logits = logits.float()
-        return logits[:, self.refuse].logsumexp(-1) - logits[:, self.comply].logsumexp(-1)
+    def token_ids(self, model: HookedModel, prompt: str) -> list[int]:
+        """Token ids of one prompt, as the behaviour wants it read."""
+        return model.token_ids(prompt, chat=self.behaviour.chat)
 
 
 class PairRuns:
@@ -116,10 +72,10 @@ class PairRuns:
         self, model: HookedModel, task: ContrastTask, pairs: Sequence[ContrastPair]
     ) -> None:
         self.model = model
-        self.metric = OpeningLogOdds.of(model, task)
-        stem = model.tokenizer(task.stem, add_special_tokens=False)["input_ids"]
-        risky = [[*model.token_ids(pair.risky), *stem] for pair in pairs]
-        harmless = [[*model.token_ids(pair.harmless), *stem] for pair in pairs]
+        self.metric = task.behaviour.metric(model, pairs)
+        stem = model.tokenizer(task.behaviour.stem, add_special_tokens=False)["input_ids"]
+        risky = [[*task.token_ids(model, pair.risky), *stem] for pair in pairs]
+        harmless = [[*task.token_ids(model, pair.harmless), *stem] for pair in pairs]
         self._prefix = Prefix.run(model, common_prefix([*risky, *harmless]), [])
         shared = self._prefix.length
         width = max(len(row) for row in risky) - shared
@@ -155,7 +111,11 @@ class PairRuns:
         )
 
 
-def aligned(model: HookedModel, pairs: Sequence[ContrastPair]) -> tuple[list[ContrastPair], int]:
+def aligned(model: HookedModel, task: ContrastTask) -> tuple[list[ContrastPair], int]:
     """Pairs whose twins have equally many tokens, and how many were left out."""
-    kept = [p for p in pairs if len(model.token_ids(p.risky)) == len(model.token_ids(p.harmless))]
-    return kept, len(pairs) - len(kept)
+
+    def length(prompt: str) -> int:
+        return len(task.token_ids(model, prompt))
+
+    kept = [pair for pair in task.pairs if length(pair.risky) == length(pair.harmless)]
+    return kept, len(task.pairs) - len(kept)

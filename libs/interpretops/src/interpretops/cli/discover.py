@@ -117,7 +117,11 @@ def sae_train(
 def search(
     prompts: PromptsOption,
     risk_class: Annotated[
-        str, typer.Option("--class", help="The risk, such as jailbreak.")
+        str,
+        typer.Option(
+            "--class",
+            help="The risk: toxicity is read off the words that follow, others off refusals.",
+        ),
     ] = "jailbreak",
     sae: Annotated[
         str | None,
@@ -130,11 +134,19 @@ def search(
     keep: Annotated[
         float, typer.Option(help="Share of the effect that the circuit must keep.")
     ] = 0.8,
+    method: Annotated[
+        str, typer.Option(help="eap_ig (fast) or acdc (a forward for every head and MLP).")
+    ] = "eap_ig",
+    threshold: Annotated[
+        float, typer.Option(help="Share of the effect that keeps a unit (acdc).")
+    ] = 0.01,
     pairs: Annotated[int, typer.Option(help="Pairs to search on, at most.")] = 48,
     seed: Annotated[int, typer.Option(help="Draws pairs and resamples.")] = 0,
     out_dir: OutOption = None,
 ) -> None:
     """Find the circuit behind a risk, from risky prompts that each have a harmless twin.
+
+    Prompts with a "correct" and a "wrong" continuation are compared by these instead.
 
     Example: mechctl search --class jailbreak --prompts package:jailbreak --sae sae --out circuits
     """
@@ -153,15 +165,26 @@ def search(
             f"no prompt of {prompts} has a harmless twin to compare with",
             fix='give each a "twin": the same request made harmless',
         )
+    contrast = tuple(
+        circuits.ContrastPair(
+            risky=p.text, harmless=str(p.twin), topic=p.topic, correct=p.correct, wrong=p.wrong
+        )
+        for p in twinned
+    )
     task = circuits.ContrastTask(
         risk_class=risk_class,
-        pairs=tuple(
-            circuits.ContrastPair(risky=p.text, harmless=str(p.twin), topic=p.topic)
-            for p in twinned
-        ),
+        pairs=contrast,
+        behaviour=circuits.behaviour_for(risk_class, contrast),
     )
     dictionary = None if sae is None else Dictionary.open(bench.store, sae)
-    spec = checked(circuits.SearchSpec, keep=keep, pairs=pairs, seed=seed)
+    spec = checked(
+        circuits.SearchSpec,
+        method=method,
+        keep=keep,
+        threshold=threshold,
+        pairs=pairs,
+        seed=seed,
+    )
     with watching() as monitor:
         made = circuits.search(
             bench.model, task, spec, dictionary=dictionary, store=bench.store, monitor=monitor

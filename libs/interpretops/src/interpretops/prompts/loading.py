@@ -308,6 +308,11 @@ def _prompt(record: _Record, where: str, source: str) -> Prompt:
     def optional(name: str | None) -> str | None:
         return None if name is None else _string(fields[name], name, here)
 
+    def verbatim(name: str) -> str | None:
+        # A continuation's first token depends on the space that it begins with.
+        value = fields.get(name)
+        return value if isinstance(value, str) and value else optional(_first(fields, (name,)))
+
     return Prompt(
         id=optional(_first(fields, _ID)) or prompt_id(text),
         text=text,
@@ -318,6 +323,8 @@ def _prompt(record: _Record, where: str, source: str) -> Prompt:
         wrapper=optional(_first(fields, ("wrapper",))),
         answers=_answers(fields, here),
         target=optional(_first(fields, _TARGET)),
+        correct=verbatim("correct"),
+        wrong=verbatim("wrong"),
     )
 
 

@@ -31,6 +31,8 @@ class Prompt(BaseModel):
         wrapper: Family of the jailbreak wrapper that `text` is dressed in.
         answers: Right answers, where there are any.
         target: How a complying answer would begin (AdvBench and JailbreakBench give one).
+        correct: How `text` rightly goes on, for contrast with `wrong`.
+        wrong: How it wrongly goes on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +46,8 @@ class Prompt(BaseModel):
     wrapper: str | None = None
     answers: tuple[str, ...] = ()
     target: str | None = None
+    correct: str | None = None
+    wrong: str | None = None
 
     def redacted(self, redactor: Redactor) -> tuple[Prompt, Counter[str]]:
         """This prompt with every text of it scrubbed, and how much was replaced, by kind.
@@ -65,6 +69,8 @@ class Prompt(BaseModel):
             "text": text,
             "twin": None if self.twin is None else scrub(self.twin),
             "target": None if self.target is None else scrub(self.target),
+            "correct": None if self.correct is None else scrub(self.correct),
+            "wrong": None if self.wrong is None else scrub(self.wrong),
             "answers": tuple(scrub(answer) for answer in self.answers),
             "category": label(self.category),
             "topic": label(self.topic),
