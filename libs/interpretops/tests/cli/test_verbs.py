@@ -61,7 +61,8 @@ def mechctl(
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str, stdin: str = "") -> Result:
-        monkeypatch.setattr(sys, "argv", ["mechctl", *arguments])
+        # Messages must name `mechctl` whatever file it was started from.
+        monkeypatch.setattr(sys, "argv", ["started_from.py", *arguments])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         with pytest.raises(SystemExit) as left:
             main()

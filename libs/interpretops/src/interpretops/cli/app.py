@@ -62,7 +62,7 @@ def main() -> None:
     """Run `mechctl`; every problem a user can fix is one line and exit status 2."""
     with one_line_errors():
         try:
-            status = app(standalone_mode=False)
+            status = app(prog_name="mechctl", standalone_mode=False)
         except UsageError as error:
             context = getattr(error, "ctx", None)
             where = "mechctl" if context is None else context.command_path
