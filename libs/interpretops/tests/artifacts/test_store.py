@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest, ModelRef
+from interpretops.artifacts import ArtifactKind, ArtifactStore, Handle, Manifest, ModelRef
 from interpretops.errors import InterpretOpsError
 from pydantic import BaseModel
 
@@ -49,6 +49,23 @@ def test_the_payload_hash_depends_on_the_payload_alone(store: ArtifactStore) -> 
     assert first.id < second.id
     assert first.sha256 == second.sha256
     assert make(store, ArtifactKind.TRACE, 3).sha256 != first.sha256
+
+
+def test_a_handle_opens_its_own_kind_by_id_or_folder(store: ArtifactStore, tmp_path: Path) -> None:
+    class RiskCard(Handle):
+        kind = ArtifactKind.RISK_CARD
+
+    card, trace = make(store, ArtifactKind.RISK_CARD), make(store, ArtifactKind.TRACE)
+    exported = store.export(card.id, tmp_path / "card")
+    for ref in (card.id, exported):
+        opened = RiskCard.open(store, ref)
+        assert opened.id == card.id
+        assert (opened.folder / "data.json").is_file()
+    with pytest.raises(InterpretOpsError, match=r"is a trace, not a risk card.*begins with rc_"):
+        RiskCard.open(store, trace.id)
+    (opened.folder / "data.json").write_text("{}")
+    with pytest.raises(InterpretOpsError, match="damaged"):
+        RiskCard.open(ArtifactStore(store.root), card.id)
 
 
 def test_an_interrupted_draft_keeps_its_files_and_makes_no_artifact(store: ArtifactStore) -> None:

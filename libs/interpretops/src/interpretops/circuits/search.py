@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
 
-from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest
+from interpretops.artifacts import ArtifactKind, Handle
 from interpretops.circuits.batches import Batches
 from interpretops.circuits.export import attribution_graph
 from interpretops.circuits.graph import (
@@ -32,9 +31,11 @@ from interpretops.progress import SILENT, Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import torch
 
+    from interpretops.artifacts import ArtifactStore, Manifest
     from interpretops.models import HookedModel
     from interpretops.sae import Dictionary
 
@@ -84,27 +85,14 @@ class SearchSpec(BaseModel):
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Circuit:
+class Circuit(Handle):
     """A circuit in the store."""
 
-    manifest: Manifest
-    graph: CircuitGraph
+    kind = ArtifactKind.CIRCUIT
 
-    @property
-    def id(self) -> str:
-        """The artifact's id."""
-        return self.manifest.id
-
-    @classmethod
-    def open(cls, store: ArtifactStore, ref: str) -> Circuit:
-        """Open a circuit.
-
-        Raises:
-            InterpretOpsError: When there is none, or it is damaged.
-        """
-        path = store.payload(ref) / GRAPH
-        return cls(store.get(ref), CircuitGraph.model_validate_json(path.read_bytes()))
+    def __init__(self, manifest: Manifest, folder: Path) -> None:
+        super().__init__(manifest, folder)
+        self.graph = CircuitGraph.model_validate_json((folder / GRAPH).read_bytes())
 
     def features(self, layer: int) -> list[int]:
         """Features of the circuit at the end of a layer, strongest first."""

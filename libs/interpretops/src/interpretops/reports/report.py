@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typst
 from pydantic import BaseModel, ConfigDict, Field
 
-from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest
+from interpretops.artifacts import ArtifactKind, ArtifactStore, Handle, Manifest
 from interpretops.artifacts.objects import write_atomically
 from interpretops.circuits import Circuit, Unit
 from interpretops.errors import InterpretOpsError
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from interpretops.evals.risk_card import Criterion
     from interpretops.steering import Policy
 
-Opened = TypeVar("Opened", Circuit, Dictionary)
+Opened = TypeVar("Opened", bound=Handle)
 
 PDF = "report.pdf"
 DATA = "report.json"
@@ -100,26 +99,15 @@ class ReportSpec(BaseModel):
     store_address: str | None = None
 
 
-@dataclass(frozen=True)
-class ReportArtifact:
+class ReportArtifact(Handle):
     """A report in the store."""
 
-    manifest: Manifest
-    pdf: Path
+    kind = ArtifactKind.REPORT
 
     @property
-    def id(self) -> str:
-        """The artifact's id."""
-        return self.manifest.id
-
-    @classmethod
-    def open(cls, store: ArtifactStore, ref: str) -> ReportArtifact:
-        """Open a report.
-
-        Raises:
-            InterpretOpsError: When there is none, or it is damaged.
-        """
-        return cls(store.get(ref), store.payload(ref) / PDF)
+    def pdf(self) -> Path:
+        """The PDF."""
+        return self.folder / PDF
 
 
 def write_report(

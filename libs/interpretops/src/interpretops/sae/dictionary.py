@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from interpretops.artifacts import ArtifactKind
+from interpretops.artifacts import ArtifactKind, Handle
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, site
 from interpretops.sae.cards import Context, FeatureCard
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from interpretops.artifacts import ArtifactStore, Manifest
+    from interpretops.artifacts import Manifest
     from interpretops.sae.module import SAE
 
 INDEX = "dictionary.json"
@@ -46,34 +46,15 @@ class DictionaryIndex(BaseModel):
     evaluation: dict[str, SiteEvaluation]
 
 
-class Dictionary:
+class Dictionary(Handle):
     """Sparse autoencoders for one or more sites of a model."""
 
+    kind = ArtifactKind.DICTIONARY
+
     def __init__(self, manifest: Manifest, folder: Path) -> None:
-        self.manifest = manifest
-        self.folder = folder
+        super().__init__(manifest, folder)
         self.index = DictionaryIndex.model_validate_json((folder / INDEX).read_bytes())
         self._cards: dict[Address, list[FeatureCard]] = {}
-
-    @classmethod
-    def open(cls, store: ArtifactStore, ref: str | Path) -> Dictionary:
-        """Open a dictionary by artifact id or exported folder.
-
-        Raises:
-            InterpretOpsError: When there is none, it is damaged, or it is another kind of artifact.
-        """
-        manifest = store.get(ref)
-        if manifest.kind is not ArtifactKind.DICTIONARY:
-            raise InterpretOpsError(
-                f"{ref} is a {manifest.kind.value}, not a dictionary",
-                fix="pass a dictionary (its id begins with sae_)",
-            )
-        return cls(manifest, store.payload(ref))
-
-    @property
-    def id(self) -> str:
-        """The artifact's id."""
-        return self.manifest.id
 
     @cached_property
     def saes(self) -> dict[Address, SAE]:

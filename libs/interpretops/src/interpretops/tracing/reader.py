@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from interpretops.artifacts import ArtifactKind
+from interpretops.artifacts import ArtifactKind, Handle
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, site
 from interpretops.prompts import Prompt, PromptSet
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from interpretops.artifacts import ArtifactStore, Manifest
+    from interpretops.artifacts import Manifest
 
 INDEX = "index.json"
 TOKENS = "tokens.safetensors"
@@ -134,36 +134,17 @@ class Activations:
                 yield file.get_tensor(self._name)
 
 
-class Trace:
+class Trace(Handle):
     """Activations at chosen sites for a set of prompts.
 
     A prompt's rows are consecutive, in token order; prompts are not in their original order.
     """
 
+    kind = ArtifactKind.TRACE
+
     def __init__(self, manifest: Manifest, folder: Path) -> None:
-        self.manifest = manifest
-        self.folder = folder
+        super().__init__(manifest, folder)
         self.index = TraceIndex.model_validate_json((folder / INDEX).read_bytes())
-
-    @classmethod
-    def open(cls, store: ArtifactStore, ref: str | Path) -> Trace:
-        """Open a trace by artifact id or exported folder.
-
-        Raises:
-            InterpretOpsError: When there is none, it is damaged, or it is another kind of artifact.
-        """
-        manifest = store.get(ref)
-        if manifest.kind is not ArtifactKind.TRACE:
-            raise InterpretOpsError(
-                f"{ref} is a {manifest.kind.value}, not a trace",
-                fix="pass a trace (its id begins with tr_)",
-            )
-        return cls(manifest, store.payload(ref))
-
-    @property
-    def id(self) -> str:
-        """The artifact's id."""
-        return self.manifest.id
 
     @property
     def spec(self) -> TraceSpec:
