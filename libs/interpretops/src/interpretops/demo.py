@@ -92,10 +92,10 @@ class DemoData:
     def fitting(self) -> FittingSet:
         """What the policy is fitted to and checked on."""
         return FittingSet(
-            train_risky=self.risky("train", bare=1200, dressed=400),
-            train_harmless=self.harmless("train", bare=1000, dressed=400, ordinary=200),
-            validation_risky=self.risky("validation", bare=130, dressed=70),
-            validation_harmless=self.harmless("validation", bare=130, dressed=70, ordinary=60),
+            train_risky=self.risky("train", bare=1000, dressed=800),
+            train_harmless=self.harmless("train", bare=1000, dressed=800, ordinary=200),
+            validation_risky=self.risky("validation", bare=150, dressed=150),
+            validation_harmless=self.harmless("validation", bare=150, dressed=150, ordinary=60),
         )
 
 

@@ -233,6 +233,7 @@ def test_a_condition_is_the_sum_of_its_readings(tiny: HookedModel, policy_of: An
     probe = [
         {"layer": 0, "vector": "v.safetensors#a", "prompt_tail": 2},
         {"layer": 1, "vector": "v.safetensors#b"},
+        {"layer": 1, "vector": "v.safetensors#c", "prompt_tail": 1, "skip": 3},
     ]
     policy = policy_of(add("c"), condition={"probe": probe, "threshold": 0.0})
     batch = tiny.encode(PROMPTS)
@@ -245,7 +246,8 @@ def test_a_condition_is_the_sum_of_its_readings(tiny: HookedModel, policy_of: An
         first, last = int(batch.first[row]), int(batch.last[row])
         tail = early[row, last - 1 : last + 1].mean(0) @ policy_of.vectors["a"]
         whole = late[row, first : last + 1].mean(0) @ policy_of.vectors["b"]
-        assert record[row].score == pytest.approx(float(tail + whole), rel=1e-3, abs=1e-3)
+        one = late[row, last - 3] @ policy_of.vectors["c"]
+        assert record[row].score == pytest.approx(float(tail + whole + one), rel=1e-3, abs=1e-3)
         assert record[row].fired == (record[row].score > 0)
     assert len({r.fired for r in record}) <= 2
 

@@ -76,7 +76,7 @@ class PairRuns:
         stem = model.tokenizer(task.behaviour.stem, add_special_tokens=False)["input_ids"]
         risky = [[*task.token_ids(model, pair.risky), *stem] for pair in pairs]
         harmless = [[*task.token_ids(model, pair.harmless), *stem] for pair in pairs]
-        self._prefix = Prefix.run(model, common_prefix([*risky, *harmless]), [])
+        self._prefix = Prefix.run(model, common_prefix([*risky, *harmless]))
         shared = self._prefix.length
         width = max(len(row) for row in risky) - shared
         self.clean = self._batch([row[shared:] for row in risky], width)

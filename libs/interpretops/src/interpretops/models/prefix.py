@@ -16,8 +16,6 @@ from transformers import DynamicCache
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from interp_engine import Address
-
     from interpretops.models.hooked import HookedModel
 
 
@@ -44,25 +42,20 @@ class Prefix:
 
     Attributes:
         length: Number of tokens.
-        layers: Keys and values of each layer that was reached, `[1, kv_heads, length, head_dim]`.
-        found: Activations at the sites that were asked for, `[length, width]` each.
+        layers: Keys and values of each layer, `[1, kv_heads, length, head_dim]`.
     """
 
     length: int
     layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-    found: dict[Address, torch.Tensor]
 
     @classmethod
-    def run(cls, model: HookedModel, tokens: Sequence[int], sites: Sequence[Address]) -> Prefix:
-        """Run tokens that begin a sequence (none is fine), reading some sites on the way."""
+    def run(cls, model: HookedModel, tokens: Sequence[int]) -> Prefix:
+        """Run tokens that begin a sequence; none is fine."""
         if not tokens:
-            return cls(0, (), {})
+            return cls(0, ())
         cache = whole_cache()
-        found: dict[Address, torch.Tensor] = {}
         ids = torch.tensor([list(tokens)], device=model.device)
-        with torch.no_grad(), model.hooks() as hooks:
-            for address in sites:
-                hooks.keep(address, found, address)
+        with torch.no_grad():
             model.forward(
                 ids,
                 attention_mask=None,
@@ -73,12 +66,7 @@ class Prefix:
         return cls(
             length=len(tokens),
             layers=tuple((layer.keys, layer.values) for layer in cache.layers),
-            found={address: value[0] for address, value in found.items()},
         )
-
-    def total(self, address: Address) -> torch.Tensor | float:
-        """Sum over the prefix's tokens of a site that was read, `[width]` float32; 0 without tokens."""
-        return self.found[address].float().sum(0) if self.length else 0.0
 
     def cache(self, rows: int) -> DynamicCache:
         """A cache of this prefix for a batch of `rows`, which a forward may extend."""

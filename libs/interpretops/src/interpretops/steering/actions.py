@@ -139,12 +139,13 @@ class Reading:
     site: Address
     direction: torch.Tensor
     prompt_tail: int | None
+    skip: int
 
     def scores(self, x: torch.Tensor, real: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
         """One score per row, `[rows]`: the mean projection of the prompt positions it looks at."""
-        where = real & (offset <= 0)
+        where = real & (offset <= -self.skip)
         if self.prompt_tail is not None:
-            where = where & (offset > -self.prompt_tail)
+            where = where & (offset > -self.skip - self.prompt_tail)
         weights = where.float()
         # A discriminant's large components cancel, and counts above 256 round in bfloat16.
         projected = x.float() @ self.direction
@@ -332,7 +333,7 @@ def _readings(policy: Policy, model: HookedModel, name: str) -> tuple[Reading, .
         vector = policy.vector(probe.vector)
         _require_width(vector, model, probe.vector, f"{name}, condition")
         site = Address("resid_post", probe.layer)
-        readings.append(Reading(site, vector.to(model.device), probe.prompt_tail))
+        readings.append(Reading(site, vector.to(model.device), probe.prompt_tail, probe.skip))
     return tuple(sorted(readings, key=lambda reading: reading.site.layer or 0))
 
 

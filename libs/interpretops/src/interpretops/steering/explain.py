@@ -11,6 +11,7 @@ from interpretops.steering.policy import (
     FeatureScale,
     HeadScale,
     LoraGate,
+    ProbeReading,
 )
 
 if TYPE_CHECKING:
@@ -50,16 +51,28 @@ def _condition(policy: Policy) -> str:
     condition = policy.condition
     if condition is None:
         return "It acts on every request."
-    readings = " plus ".join(
-        f"the {'whole prompt' if r.prompt_tail is None else f'last {r.prompt_tail} prompt tokens'} "
-        f"after layer {r.layer}"
-        for r in condition.probe
-    )
+    parts: dict[str, list[int]] = {}
+    for reading in condition.probe:
+        parts.setdefault(_part(reading), []).append(reading.layer)
+    readings = " plus ".join(f"{part} after {_layers(layers)}" for part, layers in parts.items())
     return (
         f"It acts on a request only if a probe of it scores above {condition.threshold:.3g}: the "
         f"residual stream of {readings}, projected on a fitted direction. Other requests run "
         "untouched."
     )
+
+
+def _layers(layers: Sequence[int]) -> str:
+    """Layers in words."""
+    *others, last = map(str, sorted(layers))
+    return f"layers {', '.join(others)} and {last}" if others else f"layer {last}"
+
+
+def _part(reading: ProbeReading) -> str:
+    """Which prompt tokens a reading reads."""
+    counted = {None: "the whole prompt", 1: "the last prompt token"}
+    part = counted.get(reading.prompt_tail, f"the last {reading.prompt_tail} prompt tokens")
+    return part if not reading.skip else f"{part} before the final {reading.skip}"
 
 
 def _held(clamp: FeatureClamp) -> float | None:

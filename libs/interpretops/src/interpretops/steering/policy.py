@@ -69,11 +69,13 @@ class ProbeReading(_Part):
         layer: Where to read.
         vector: What to project on.
         prompt_tail: How many of the last prompt tokens to average over; None for all of them.
+        skip: How many last prompt tokens to leave out first: the end of the chat template, say.
     """
 
     layer: Layer
     vector: VectorRef
     prompt_tail: int | None = Field(default=None, ge=1, le=4096, strict=True)
+    skip: int = Field(default=0, ge=0, le=4096, strict=True)
 
 
 class Condition(_Part):

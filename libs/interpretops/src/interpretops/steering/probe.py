@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from interp_engine import Address
@@ -18,8 +18,23 @@ if TYPE_CHECKING:
     from interpretops.models import HookedModel
     from interpretops.prompts import Prompt
 
-Place = tuple[int, int | None]
-"""A layer, and how many last prompt tokens are averaged over (None: all of them)."""
+
+class Part(NamedTuple):
+    """A part of the prompt: the last `tokens` tokens before the final `skip`."""
+
+    tokens: int
+    skip: int
+
+
+class Place(NamedTuple):
+    """Where a probe reads: `resid_post` of a layer, averaged over a part of the prompt."""
+
+    layer: int
+    part: Part
+
+
+Kinds = tuple[torch.Tensor, torch.Tensor]
+"""Scores of bare prompts, and of prompts dressed in a wrapper."""
 
 RIDGES = (0.1, 0.3, 1.0, 3.0)
 """Shrinkage of the within-class covariance, as multiples of its mean variance."""
@@ -31,12 +46,12 @@ class ProbeDirection:
 
     Attributes:
         layer: Where it reads.
-        prompt_tail: How many last prompt tokens it averages over; None for the whole prompt.
+        part: What it averages over.
         direction: `[d_model]`, scaled so that scores deviate by 1 within a class.
     """
 
     layer: int
-    prompt_tail: int | None
+    part: Part
     direction: torch.Tensor
 
 
@@ -47,25 +62,26 @@ class Probe:
     Attributes:
         readings: The sum of these readings is the score.
         threshold: Scores above it are risky.
-        harmless_scores: Out-of-fold scores of harmless training prompts.
+        harmless_scores: Out-of-fold scores of harmless training prompts, of bare and of dressed ones.
         auroc: Area under the ROC curve of out-of-fold scores.
-        recall: Share of risky training prompts above the threshold, out of fold.
-        false_positive_rate: Share of harmless training prompts above it, out of fold.
+        recall: Share of risky training prompts above the threshold, out of fold, bare and dressed
+            ones counting alike.
+        false_positive_rate: Share of harmless training prompts above it, counted in the same way.
         n: Prompts that it was fitted on.
     """
 
     readings: tuple[ProbeDirection, ...]
     threshold: float
-    harmless_scores: torch.Tensor
+    harmless_scores: Kinds
     auroc: float
     recall: float
     false_positive_rate: float
     n: int
 
     def scores(self, means: dict[Place, torch.Tensor]) -> torch.Tensor:
-        """Scores of prompts from their means by (layer, tail), each `[prompts, d_model]`."""
+        """Scores of prompts from their means by place, each `[prompts, d_model]`."""
         return torch.stack(
-            [means[r.layer, r.prompt_tail] @ r.direction for r in self.readings]
+            [means[Place(r.layer, r.part)] @ r.direction for r in self.readings]
         ).sum(0)
 
 
@@ -80,6 +96,16 @@ def template_tail(model: HookedModel) -> int:
     while same < min(len(a), len(b)) and a[-1 - same] == b[-1 - same]:
         same += 1
     return max(1, same)
+
+
+def parts(model: HookedModel) -> tuple[Part, Part]:
+    """What a probe reads: the user's last token, and the end of the chat template.
+
+    The first has read the whole request and speaks for it, in whatever words it is dressed; the
+    second speaks for what the model is about to do with it.
+    """
+    tail = template_tail(model)
+    return Part(1, tail), Part(tail, 0)
 
 
 @dataclass(frozen=True)
@@ -109,6 +135,16 @@ class Labelled:
             wrappers=tuple(prompt.wrapper for prompt in prompts),
         )
 
+    def by_kind(self, scores: torch.Tensor) -> tuple[Kinds, Kinds]:
+        """Scores `[prompts]` of risky and of harmless prompts; NaN where a prompt has none."""
+        risky = torch.tensor(self.risky)
+        dressed = torch.tensor([wrapper is not None for wrapper in self.wrappers])
+        known = ~scores.isnan()
+        return (
+            (scores[known & risky & ~dressed], scores[known & risky & dressed]),
+            (scores[known & ~risky & ~dressed], scores[known & ~risky & dressed]),
+        )
+
 
 def fit_probe(
     model: HookedModel,
@@ -120,19 +156,18 @@ def fit_probe(
     batch_size: int = 16,
     monitor: Monitor = SILENT,
 ) -> Probe:
-    """Fit linear discriminants of the prompt's end and of its whole, and keep what generalises.
+    """Fit one linear discriminant of what the prompt's end says at several layers (see `parts`).
 
     The discriminant is Fisher's, with the within-class covariance shrunk towards a multiple of the
     identity. A fold is scored by a discriminant that has seen neither its topics nor its wrapper
-    families, so every score that chooses a layer, a ridge, a combination or the threshold speaks of
-    prompts of new kinds. The candidates are the best reading of the prompt's tail, the best of its
-    mean, both together, the tail at two layers, and both at two layers; the one that finds most risky
-    prompts within the false-positive budget is kept.
+    families, so every score that chooses the ridge or the threshold speaks of prompts of new kinds.
+    The ridge that finds most risky prompts within the false-positive budget is kept; bare prompts
+    and dressed ones count alike, however many there are of each.
 
     Args:
         model: The model.
         prompts: Risky and harmless prompts.
-        layers: Candidate layers.
+        layers: Layers to read.
         false_positive_budget: Share of harmless prompts that may be taken for risky.
         folds: Number of folds.
         batch_size: Prompts per forward.
@@ -149,86 +184,92 @@ def fit_probe(
             "condition",
             fix=f"give at least {2 * folds} of each over {folds} topics (better: 100 of each)",
         )
-    tail = template_tail(model)
-    means = prompt_means(model, prompts.texts, layers, tail, batch_size=batch_size, monitor=monitor)
-    held_out = _held_out(prompts, folds)
-
-    def at(*places: Place) -> _Candidate:
-        """The best ridge for a discriminant that reads these places together."""
-        x, _ = _joined(means, places)
-        tried = [_cross_validated(x, labels, held_out, ridge, places) for ridge in RIDGES]
-        return max(tried, key=lambda candidate: candidate.auroc)
-
-    ends = sorted((at((layer, tail)) for layer in layers), key=lambda c: -c.auroc)
-    wholes = sorted((at((layer, None)) for layer in layers), key=lambda c: -c.auroc)
-    candidates = [ends[0], wholes[0], at(*ends[0].places, *wholes[0].places)]
-    if len(layers) > 1:
-        two_ends = (*ends[0].places, *ends[1].places)
-        candidates += [at(*two_ends), at(*two_ends, *wholes[0].places, *wholes[1].places)]
-    chosen = max(candidates, key=lambda c: float(c.fires(c.threshold(false_positive_budget))[0]))
-    x, scales = _joined(means, chosen.places)
-    direction, middle = _discriminant(x, labels, chosen.ridge)
-    parts = direction.chunk(len(chosen.places))
+    means = prompt_means(
+        model, prompts.texts, layers, parts(model), batch_size=batch_size, monitor=monitor
+    )
+    x, scales = _joined(means)
+    chosen = max(
+        _cross_validated(x, prompts, folds, monitor),
+        key=lambda candidate: candidate.merit(false_positive_budget),
+    )
+    direction, middle = _discriminant(_Moments.of(x, labels), chosen.ridge)
     threshold = chosen.threshold(false_positive_budget)
-    recall, false_positives = chosen.fires(threshold)
+    bare, wrapped = chosen.harmless
     return Probe(
         readings=tuple(
-            ProbeDirection(layer, span, part / scale)
-            for (layer, span), part, scale in zip(chosen.places, parts, scales, strict=True)
+            ProbeDirection(place.layer, place.part, along / scale)
+            for place, along, scale in zip(means, direction.chunk(len(means)), scales, strict=True)
         ),
         threshold=threshold + float(middle),
-        harmless_scores=chosen.harmless + middle,
-        auroc=chosen.auroc,
-        recall=recall,
-        false_positive_rate=false_positives,
+        harmless_scores=(bare + middle, wrapped + middle),
+        auroc=auroc(torch.cat(chosen.risky), torch.cat(chosen.harmless)),
+        recall=share_above(chosen.risky, threshold),
+        false_positive_rate=share_above(chosen.harmless, threshold),
         n=len(labels),
     )
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A discriminant over some places, with its out-of-fold scores of risky and harmless prompts."""
+    """A ridge, with out-of-fold scores of bare and of dressed prompts."""
 
-    places: tuple[Place, ...]
     ridge: float
-    risky: torch.Tensor
-    harmless: torch.Tensor
-
-    @property
-    def auroc(self) -> float:
-        return auroc(self.risky, self.harmless)
+    risky: Kinds
+    harmless: Kinds
 
     def threshold(self, false_positive_budget: float) -> float:
-        return float(self.harmless.quantile(1.0 - false_positive_budget))
+        return threshold_for(self.harmless, false_positive_budget)
 
-    def fires(self, threshold: float) -> tuple[float, float]:
-        """Shares of risky and of harmless prompts above a threshold."""
-        above = [(scores > threshold).float().mean() for scores in (self.risky, self.harmless)]
-        return float(above[0]), float(above[1])
+    def merit(self, false_positive_budget: float) -> float:
+        """Share of risky prompts found, averaged over false-positive rates around the budget."""
+        rates = [share * false_positive_budget for share in (0.5, 1.0, 1.5, 2.0)]
+        found = [share_above(self.risky, self.threshold(rate)) for rate in rates]
+        return sum(found) / len(found)
 
 
-def _joined(
-    means: dict[Place, torch.Tensor], places: Sequence[Place]
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """What is read at several places side by side, each scaled to unit deviation; the scales."""
-    scales = [means[place].std() for place in places]
-    parts = [means[place] / scale for place, scale in zip(places, scales, strict=True)]
-    return torch.cat(parts, dim=1), scales
+def threshold_for(scores: Sequence[torch.Tensor], budget: float) -> float:
+    """The lowest threshold with at most a share `budget` of scores above it, kinds counting alike.
+
+    Args:
+        scores: Scores of harmless prompts, a vector for each kind of prompt; empty ones do not count.
+        budget: The share.
+    """
+    kinds = [kind for kind in scores if len(kind)]
+    values = torch.cat(kinds)
+    weights = torch.cat([torch.full((len(kind),), 1 / len(kind) / len(kinds)) for kind in kinds])
+    order = values.argsort(descending=True)
+    above = weights[order].cumsum(0)
+    return float(values[order][int((above <= budget).sum())])
+
+
+def share_above(scores: Sequence[torch.Tensor], threshold: float) -> float:
+    """Share of scores above a threshold, kinds counting alike; empty ones do not count."""
+    shares = [float((kind > threshold).float().mean()) for kind in scores if len(kind)]
+    return sum(shares) / len(shares)
+
+
+def _joined(means: dict[Place, torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """What is read at all places side by side, each scaled to unit deviation; the scales."""
+    scales = [read.std() for read in means.values()]
+    scaled = [read / scale for read, scale in zip(means.values(), scales, strict=True)]
+    return torch.cat(scaled, dim=1), scales
 
 
 def _cross_validated(
-    x: torch.Tensor,
-    labels: torch.Tensor,
-    held_out: list[tuple[torch.Tensor, torch.Tensor]],
-    ridge: float,
-    places: tuple[Place, ...],
-) -> _Candidate:
-    scores = torch.full((len(labels),), torch.nan)
-    for fitted, scored in held_out:
-        direction, middle = _discriminant(x[fitted], labels[fitted], ridge)
-        scores[scored] = x[scored] @ direction - middle
-    known = ~scores.isnan()
-    return _Candidate(places, ridge, scores[known & labels], scores[known & ~labels])
+    x: torch.Tensor, prompts: Labelled, folds: int, monitor: Monitor
+) -> list[_Candidate]:
+    """One candidate for every ridge."""
+    labels = torch.tensor(prompts.risky)
+    scores = torch.full((len(RIDGES), len(labels)), torch.nan)
+    for fold, (fitted, scored) in enumerate(_held_out(prompts, folds)):
+        moments = _Moments.of(x[fitted], labels[fitted])
+        for row, ridge in zip(scores, RIDGES, strict=True):
+            direction, middle = _discriminant(moments, ridge)
+            row[scored] = x[scored] @ direction - middle
+        monitor.update("fitting the condition", fold + 1, folds)
+    return [
+        _Candidate(ridge, *prompts.by_kind(row)) for row, ridge in zip(scores, RIDGES, strict=True)
+    ]
 
 
 def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
@@ -243,12 +284,12 @@ def prompt_means(
     model: HookedModel,
     prompts: Sequence[str],
     layers: Sequence[int],
-    tail: int,
+    over: Sequence[Part],
     *,
     batch_size: int = 16,
     monitor: Monitor = SILENT,
 ) -> dict[Place, torch.Tensor]:
-    """Mean activations of prompts, by (layer, tail) and by (layer, None) for the whole prompt.
+    """Mean activations of parts of prompts, by place.
 
     Returns:
         `[prompts, d_model]` float32 each.
@@ -258,9 +299,8 @@ def prompt_means(
     """
     sites = [Address("resid_post", layer) for layer in sorted(set(layers))]
     rows = [model.token_ids(prompt) for prompt in prompts]
-    room = max(0, min(map(len, rows)) - tail)
-    prefix = Prefix.run(model, common_prefix(rows)[:room], sites)
-    before = {site: prefix.total(site) for site in sites}
+    room = max(0, min(map(len, rows)) - max(part.tokens + part.skip for part in over))
+    prefix = Prefix.run(model, common_prefix(rows)[:room])
     by_length = sorted(range(len(prompts)), key=lambda i: len(rows[i]))
     done = 0
 
@@ -273,18 +313,21 @@ def prompt_means(
             device=model.device,
         )
         found = model.capture(batch, sites, after=prefix)
-        real = batch.attention_mask[..., None].float()
+        real = batch.attention_mask.bool()
         index = torch.arange(real.shape[1], device=model.device)
-        at_end = real * (index > batch.last[:, None] - tail)[..., None]
-        length = real.sum(1) + prefix.length
-        read = []
-        for site in sites:
-            x = found[site].float()
-            whole = ((x * real).sum(1) + before[site]) / length
-            read.append(torch.stack([(x * at_end).sum(1) / tail, whole], 1))
+        offset = index - batch.last[:, None]
+        weights = []
+        for part in over:
+            read = real & (offset <= -part.skip) & (offset > -part.skip - part.tokens)
+            weights.append(read.float() / read.sum(1, keepdim=True).clamp(min=1))
+        means = [
+            torch.einsum("rsd,rs->rd", found[site].float(), weight)
+            for site in sites
+            for weight in weights
+        ]
         done += len(chunk)
         monitor.update("reading prompts", done, len(prompts))
-        return list(torch.stack(read, dim=1).cpu())
+        return list(torch.stack(means, dim=1).cpu())
 
     values = run_batched(by_length, run, batch_size)
     x = torch.empty(len(prompts), *values[0].shape)
@@ -295,24 +338,33 @@ def prompt_means(
             f"the activations of prompt {bad + 1} are not finite",
             fix="set model.dtype to float32, or check the model's weights",
         )
-    return {
-        (site.layer or 0, span): x[:, i, j]
-        for i, site in enumerate(sites)
-        for j, span in enumerate((tail, None))
-    }
+    places = [Place(site.layer or 0, part) for site in sites for part in over]
+    return {place: x[:, k] for k, place in enumerate(places)}
 
 
-def _discriminant(
-    x: torch.Tensor, risky: torch.Tensor, ridge: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+@dataclass(frozen=True)
+class _Moments:
+    """What Fisher's discriminant needs to know of the prompts: `[d]` means, `[d, d]` covariance."""
+
+    risky: torch.Tensor
+    harmless: torch.Tensor
+    covariance: torch.Tensor
+
+    @classmethod
+    def of(cls, x: torch.Tensor, risky: torch.Tensor) -> _Moments:
+        means = x[risky].mean(0), x[~risky].mean(0)
+        centred = torch.cat([x[risky] - means[0], x[~risky] - means[1]])
+        return cls(*means, centred.T @ centred / (len(x) - 2))
+
+
+def _discriminant(moments: _Moments, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Fisher's discriminant and the score of the midpoint, scores scaled to unit deviation."""
-    mean_risky, mean_harmless = x[risky].mean(0), x[~risky].mean(0)
-    centred = torch.cat([x[risky] - mean_risky, x[~risky] - mean_harmless])
-    covariance = centred.T @ centred / (len(x) - 2)
-    shrunk = covariance + ridge * covariance.diagonal().mean() * torch.eye(x.shape[1])
-    direction = torch.linalg.solve(shrunk, mean_risky - mean_harmless)
-    direction = direction / (centred @ direction).std()
-    return direction, (mean_risky + mean_harmless) @ direction / 2
+    covariance = moments.covariance
+    shrunk = covariance + ridge * covariance.diagonal().mean() * torch.eye(len(covariance))
+    apart = (moments.risky - moments.harmless)[:, None]
+    direction = torch.cholesky_solve(apart, torch.linalg.cholesky(shrunk))[:, 0]
+    direction = direction / (direction @ covariance @ direction).sqrt()
+    return direction, (moments.risky + moments.harmless) @ direction / 2
 
 
 def _held_out(prompts: Labelled, folds: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

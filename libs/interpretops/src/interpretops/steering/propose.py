@@ -34,7 +34,16 @@ from interpretops.steering.policy import (
     Span,
     load_policy,
 )
-from interpretops.steering.probe import Labelled, Probe, fit_probe, prompt_means, template_tail
+from interpretops.steering.probe import (
+    Labelled,
+    Probe,
+    fit_probe,
+    parts,
+    prompt_means,
+    share_above,
+    template_tail,
+    threshold_for,
+)
 from interpretops.steering.session import SteeringSession
 
 if TYPE_CHECKING:
@@ -305,24 +314,23 @@ def _fit_condition(
     """The probe, and its recall and false-positive rate on the validation split.
 
     Its threshold keeps the budget over harmless prompts of topics that are new to it: training prompts
-    out of fold, and validation.
+    out of fold, and validation. Bare prompts and dressed ones count alike in all these shares.
     """
     last = max(_layers(dictionary), default=round(0.6 * model.n_layers))
     probe = fit_probe(
         model,
         Labelled.of(data.train_risky, data.train_harmless),
-        layers=sorted({max(0, last - back) for back in (0, 2, 4, 6)}),
+        layers=sorted({max(0, last - back) for back in (0, 4, 8)}),
         false_positive_budget=spec.false_positive_budget,
         monitor=monitor,
     )
-    prompts = [p.text for p in (*data.validation_risky, *data.validation_harmless)]
+    check = Labelled.of(data.validation_risky, data.validation_harmless)
     layers = [reading.layer for reading in probe.readings]
-    means = prompt_means(model, prompts, layers, template_tail(model), monitor=monitor)
-    scores, n = probe.scores(means), len(data.validation_risky)
-    harmless = torch.cat([probe.harmless_scores, scores[n:]])
-    probe = replace(probe, threshold=float(harmless.quantile(1.0 - spec.false_positive_budget)))
-    fired = (scores > probe.threshold).float()
-    return probe, float(fired[:n].mean()), float(fired[n:].mean())
+    means = prompt_means(model, check.texts, layers, parts(model), monitor=monitor)
+    risky, harmless = check.by_kind(probe.scores(means))
+    known = [torch.cat(kind) for kind in zip(probe.harmless_scores, harmless, strict=True)]
+    probe = replace(probe, threshold=threshold_for(known, spec.false_positive_budget))
+    return probe, share_above(risky, probe.threshold), share_above(harmless, probe.threshold)
 
 
 # --- what to do -----------------------------------------------------------------------------------
@@ -510,7 +518,8 @@ def _policy(
         ProbeReading(
             layer=reading.layer,
             vector=f"{DIRECTIONS}#condition{k}",
-            prompt_tail=reading.prompt_tail,
+            prompt_tail=reading.part.tokens,
+            skip=reading.part.skip,
         )
         for k, reading in enumerate(probe.readings)
     )
