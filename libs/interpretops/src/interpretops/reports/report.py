@@ -42,6 +42,8 @@ from interpretops.steering.explain import explain
 from interpretops.steering.policy import FeatureClamp, FeatureScale
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from interpretops.circuits import Measured
     from interpretops.evals import Estimate, RiskCard
     from interpretops.evals.risk_card import Criterion
@@ -51,6 +53,9 @@ Opened = TypeVar("Opened", bound=Handle)
 
 PDF = "report.pdf"
 DATA = "report.json"
+
+_NO_SHARE = ("kl_to_base", "bleu", "perplexity")
+_HIGHER_IS_BETTER = ("exact_match", "logprob_accuracy")
 
 _MEANINGS = {
     "defense_efficacy": (
@@ -310,75 +315,61 @@ def _bars(card: RiskCard) -> list[BarGroup]:
     groups = []
     for suite in card.suites:
         for name, pair in suite.metrics.items():
-            if not 0 <= pair.baseline.value <= 1 or name in ("kl_to_base", "bleu", "perplexity"):
-                continue
-            groups.append(
-                BarGroup(
-                    title=f"{suite.name}: {name.replace('_', ' ')}",
-                    note=f"on {suite.n} prompts, before and after",
-                    figures=(
-                        _figure("as it is", pair.baseline, 100),
-                        _figure("steered", pair.steered, 100),
-                    ),
-                    maximum=100,
-                    lower_is_better=name not in ("exact_match", "logprob_accuracy"),
-                )
-            )
-    for suite in card.suites:
-        for group, label in ((suite.by_wrapper, "by wrapper"), (suite.by_category, "by category")):
-            rates = {
-                key: metrics["attack_success_rate"]
-                for key, metrics in group.items()
-                if "attack_success_rate" in metrics
-            }
-            if rates:
+            if 0 <= pair.baseline.value <= 1 and name not in _NO_SHARE:
                 groups.append(
-                    BarGroup(
-                        title=f"{suite.name}: attack success {label}",
-                        note="before (first bar of each) and after",
-                        figures=tuple(
-                            figure
-                            for key, pair in sorted(rates.items())
-                            for figure in (
-                                _figure(f"{key or 'plain'}, as it is", pair.baseline, 100),
-                                _figure(f"{key or 'plain'}, steered", pair.steered, 100),
-                            )
-                        ),
-                        maximum=100,
-                        lower_is_better=True,
+                    _shares(
+                        f"{suite.name}: {name.replace('_', ' ')}",
+                        f"on {suite.n} prompts, before and after",
+                        [("as it is", pair.baseline), ("steered", pair.steered)],
+                        lower_is_better=name not in _HIGHER_IS_BETTER,
                     )
                 )
-    arms = [
-        (arm.description, arm.attack_success_rate)
-        for arm in card.arms.values()
-        if arm.attack_success_rate is not None
-    ]
-    if arms:
-        groups.append(
-            BarGroup(
-                title="Attack success beside the fixed comparisons",
-                note="on a smaller sample, the same for every arm; lower is better",
-                figures=tuple(_figure(name, rate, 100) for name, rate in arms),
-                maximum=100,
-                lower_is_better=True,
+    for suite in card.suites:
+        for parts, label in ((suite.by_wrapper, "wrapper"), (suite.by_category, "category")):
+            bars = [
+                (f"{part or 'plain'}, {arm}", estimate)
+                for part, metrics in sorted(parts.items())
+                if (rate := metrics.get("attack_success_rate")) is not None
+                for arm, estimate in (("as it is", rate.baseline), ("steered", rate.steered))
+            ]
+            groups.append(
+                _shares(
+                    f"{suite.name}: attack success by {label}",
+                    "before (first bar of each) and after",
+                    bars,
+                )
             )
-        )
-    damage = [
-        (arm.description, arm.over_refusal_rate)
-        for arm in card.arms.values()
-        if arm.over_refusal_rate is not None
+    arms = card.arms.values()
+    groups += [
+        _shares(
+            "Attack success beside the fixed comparisons",
+            "on a smaller sample, the same for every arm; lower is better",
+            [(arm.description, arm.attack_success_rate) for arm in arms],
+        ),
+        _shares(
+            "Refusal of harmless requests beside the fixed comparisons",
+            "the same sample; lower is better",
+            [(arm.description, arm.over_refusal_rate) for arm in arms],
+        ),
     ]
-    if damage:
-        groups.append(
-            BarGroup(
-                title="Refusal of harmless requests beside the fixed comparisons",
-                note="the same sample; lower is better",
-                figures=tuple(_figure(name, rate, 100) for name, rate in damage),
-                maximum=100,
-                lower_is_better=True,
-            )
-        )
-    return groups
+    return [group for group in groups if group.figures]
+
+
+def _shares(
+    title: str,
+    note: str,
+    bars: Sequence[tuple[str, Estimate | None]],
+    *,
+    lower_is_better: bool = True,
+) -> BarGroup:
+    """Shares as bars in percent, without those that were not measured."""
+    return BarGroup(
+        title=title,
+        note=note,
+        figures=tuple(_figure(label, share, 100) for label, share in bars if share is not None),
+        maximum=100,
+        lower_is_better=lower_is_better,
+    )
 
 
 def _circuit(circuit: Circuit) -> CircuitPart:
