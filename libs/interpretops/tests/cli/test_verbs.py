@@ -99,6 +99,8 @@ def test_from_prompts_to_a_dictionary(home: Path, mechctl: Mechctl) -> None:
         "--tokens", "4096", "--kind", "batch_topk",
     )  # fmt: skip
     assert made(again, "sae") == sae, "the same work is found, not done again"
+    summary = json.loads((home / "sae" / "manifest.json").read_text())["summary"]
+    assert "EMAIL" in summary["redacted"], "what its text was scrubbed of"
 
     listed = mechctl("artifacts", "ls", *config)
     assert trace in listed.stdout

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from interpretops.prompts import PromptSet, Redactor
 from interpretops.reports.document import (
     BarGroup,
     CircuitPart,
@@ -19,13 +20,26 @@ from interpretops.reports.document import (
     Report,
     UnitRow,
 )
-from interpretops.reports.principles import Facts, Status, assess
+from interpretops.reports.principles import Facts, Finding, Status, assess
+from interpretops.reports.redaction import Redaction, RedactionRecord
 from interpretops.reports.report import render
+from interpretops.tracing import TraceSpec, trace
 from pypdf import PdfReader
 
+if TYPE_CHECKING:
+    from interpretops.artifacts import ArtifactStore
+    from interpretops.models import HookedModel
+
+TRACE = RedactionRecord(
+    artifact="tr_01",
+    kind="trace",
+    scrubbed=True,
+    looked_for=("email", "tfn", "person"),
+    replaced={"email": 2, "tfn": 1},
+)
+CARD = RedactionRecord(artifact="rc_01", kind="risk card", scrubbed=True, replaced={"email": 3})
 FACTS = Facts(
-    redaction=True,
-    redactions={"email": 2, "tfn": 1},
+    redaction=Redaction(records=(TRACE, CARD)),
     prompts=120,
     sources=("package:jailbreak",),
     retention_days=14,
@@ -148,14 +162,58 @@ def test_every_principle_has_a_finding() -> None:
     assert "10 December 2026" in findings[0].open_question
 
 
-def test_findings_follow_the_facts() -> None:
-    off = assess(FACTS.model_copy(update={"redaction": False, "redactions": {}}))
-    on = assess(FACTS)
+def redacted(*records: RedactionRecord) -> list[Finding]:
+    return assess(FACTS.model_copy(update={"redaction": Redaction(records=records)}))
+
+
+def test_findings_follow_what_each_artifact_records_of_redaction() -> None:
+    everywhere = redacted(TRACE, CARD)
+    assert [everywhere[i - 1].status for i in (4, 9)] == [Status.PRESENT, Status.PRESENT]
+    assert "all 2 artifacts" in everywhere[3].evidence
+    assert "trace 2 email, 1 tfn; risk card 3 email" in everywhere[3].evidence
+    assert "replaced: trace 1 tfn." in everywhere[8].evidence
+
+    kept = CARD.model_copy(update={"scrubbed": False, "replaced": {}})
+    in_part = redacted(TRACE, kept)
     for number in (2, 3, 4, 9):
-        assert off[number - 1].status is Status.NONE
-        assert on[number - 1].status in (Status.PRESENT, Status.PARTIAL)
-    assert "3 pieces" in on[3].evidence
-    assert "1 were found" in on[8].evidence
+        assert in_part[number - 1].status is Status.PARTIAL
+        assert "1 of 2" in in_part[number - 1].evidence
+        assert "kept as it came, in rc_01" in in_part[number - 1].evidence
+
+    silent = redacted(TRACE, CARD.model_copy(update={"scrubbed": None}))
+    assert silent[8].status is Status.PARTIAL
+    assert "Not recorded in rc_01" in silent[8].evidence
+
+    nowhere = redacted(kept, kept.model_copy(update={"scrubbed": None}))
+    assert {nowhere[i - 1].status for i in (2, 3, 4, 9)} == {Status.NONE}
+
+
+def test_names_that_were_not_looked_for_leave_evidence_partial() -> None:
+    findings = redacted(TRACE.model_copy(update={"looked_for": ("email", "tfn")}), CARD)
+    assert findings[3].status is Status.PARTIAL
+    assert "persons were not looked for" in findings[3].evidence
+    assert findings[8].status is Status.PRESENT
+
+
+@pytest.mark.parametrize("scrubbed", [True, False])
+def test_records_are_read_from_artifacts(
+    scrubbed: bool, tiny: HookedModel, store: ArtifactStore
+) -> None:
+    prompts = PromptSet.of(["Mail me at jo@example.org.", "Hello."])
+    if scrubbed:
+        prompts = prompts.redact(Redactor(person_model=None))
+    made = trace(tiny, prompts, TraceSpec(sites=("resid_post.0",)), store=store)
+    record = RedactionRecord.of(made.manifest)
+    assert record.scrubbed is scrubbed
+    assert record.replaced == ({"email": 1} if scrubbed else {})
+    assert (record.looked_for is not None) == scrubbed
+    found = Redaction.of([made.manifest])
+    assert found.everywhere is scrubbed
+    assert not found.persons
+
+
+def test_findings_follow_the_place_of_storage() -> None:
+    on = assess(FACTS)
     sydney = assess(FACTS.model_copy(update={"region": "ap-southeast-2"}))
     assert on[7].status is Status.HUMAN
     assert sydney[7].status is Status.PARTIAL

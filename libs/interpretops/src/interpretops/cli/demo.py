@@ -118,7 +118,6 @@ def demo(
             card.id,
             ReportSpec(
                 retention_days=bench.config.compliance.retention_days,
-                redaction=bench.config.compliance.pii_redaction,
                 store_address=bench.config.store.s3_endpoint,
             ),
             store=store,

@@ -162,7 +162,6 @@ def report(
             card,
             ReportSpec(
                 retention_days=settings.compliance.retention_days,
-                redaction=settings.compliance.pii_redaction,
                 store_address=settings.store.s3_endpoint,
             ),
             store=bench.store,

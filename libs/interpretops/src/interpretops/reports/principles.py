@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from interpretops.reports.redaction import Redaction
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,8 +33,7 @@ class Facts(BaseModel):
     """What the artifacts of a report's lineage show, as far as a principle may ask for it.
 
     Attributes:
-        redaction: Whether the settings in force ask for redaction.
-        redactions: How many pieces of each kind were scrubbed before anything was written.
+        redaction: What each artifact records of the scrubbing of its prompts and answers.
         prompts: How many prompts were processed.
         sources: Where the prompts came from.
         retention_days: The retention period in the settings.
@@ -45,8 +46,7 @@ class Facts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    redaction: bool
-    redactions: dict[str, int]
+    redaction: Redaction
     prompts: int
     sources: tuple[str, ...]
     retention_days: int
@@ -105,16 +105,10 @@ def _transparency(facts: Facts) -> _Row:
 
 
 def _anonymity(facts: Facts) -> _Row:
-    if not facts.redaction:
-        return (
-            Status.NONE,
-            "Redaction was off, so prompts were kept as they came.",
-            "Whether people can use the service anonymously or under a pseudonym.",
-        )
     return (
-        Status.PARTIAL,
-        "Analysis needs no identity: prompts carry no account or name field, and identifiers found in "
-        "their text were replaced before storage.",
+        Status.NONE if facts.redaction.nowhere else Status.PARTIAL,
+        "Analysis needs no identity: prompts carry no account or name field. "
+        + facts.redaction.words,
         "Whether people can use the service anonymously or under a pseudonym.",
     )
 
@@ -122,30 +116,31 @@ def _anonymity(facts: Facts) -> _Row:
 def _collection(facts: Facts) -> _Row:
     sources = ", ".join(facts.sources) or "not recorded"
     return (
-        Status.PARTIAL if facts.redaction else Status.NONE,
-        f"{facts.prompts} prompts were processed; source: {sources}. "
-        + (
-            "Redaction ran before anything was written."
-            if facts.redaction
-            else "Redaction was off: minimisation is not evidenced."
-        ),
+        Status.NONE if facts.redaction.nowhere else Status.PARTIAL,
+        f"{facts.prompts} prompts were processed; source: {sources}. {facts.redaction.words}"
+        + (" Minimisation is not evidenced." if facts.redaction.nowhere else ""),
         "Whether collecting these prompts was reasonably necessary, and lawful and fair.",
     )
 
 
 def _unsolicited(facts: Facts) -> _Row:
-    if not facts.redaction:
+    redaction = facts.redaction
+    if redaction.nowhere:
         return (
             Status.NONE,
-            "Redaction was off, so unsolicited personal information would have been kept.",
+            f"{redaction.words} Personal information that was volunteered has been kept.",
             "What is done with personal information that people volunteer in prompts.",
         )
-    total = sum(facts.redactions.values())
+    names = (
+        "Named persons were looked for."
+        if redaction.persons
+        else ("Named persons were not looked for (no model for that was installed).")
+    )
     return (
-        Status.PRESENT,
-        f"{total} pieces of personal information were found in prompts and replaced before storage"
-        + (f" ({_counts(facts.redactions)})." if total else "."),
-        "Patterns and name recognition miss some; the recall of the redactor is in its documentation.",
+        Status.PRESENT if redaction.everywhere and redaction.persons else Status.PARTIAL,
+        f"{redaction.words} Pieces of personal information found and replaced: "
+        f"{redaction.replaced()}. {names}",
+        "Patterns and name recognition miss some; a person should read a sample of what was kept.",
     )
 
 
@@ -186,17 +181,17 @@ def _cross_border(facts: Facts) -> _Row:
 
 
 def _government_identifiers(facts: Facts) -> _Row:
-    if not facts.redaction:
+    redaction = facts.redaction
+    if redaction.nowhere:
         return (
             Status.NONE,
-            "Redaction was off, so identifiers in prompts were not looked for.",
+            f"{redaction.words} Identifiers in prompts were not looked for.",
             "Whether government related identifiers are used or disclosed.",
         )
-    found = sum(facts.redactions.get(kind, 0) for kind in _GOVERNMENT_IDENTIFIERS)
     return (
-        Status.PRESENT,
-        "Tax file numbers and Medicare numbers are recognised by their check digits and replaced "
-        f"before storage; {found} were found.",
+        Status.PRESENT if redaction.everywhere else Status.PARTIAL,
+        "Redaction recognises tax file numbers and Medicare numbers by their check digits. "
+        f"{redaction.words} Found and replaced: {redaction.replaced(_GOVERNMENT_IDENTIFIERS)}.",
         "Other government related identifiers (passport, licence, Centrelink) are not recognised.",
     )
 
@@ -221,12 +216,11 @@ def _security(facts: Facts) -> _Row:
     )
 
 
-def _access(facts: Facts) -> _Row:
+def _access(_: Facts) -> _Row:
     return (
         Status.HUMAN,
-        "Artifacts are addressed by content, not by person"
-        + (", and identifiers were replaced before storage" if facts.redaction else "")
-        + "; a prompt can be found by its text and everything made from it by lineage.",
+        "Artifacts are addressed by content, not by person; a prompt can be found by its text and "
+        "everything made from it by lineage.",
         "Whether any artifact holds information about an identifiable person who asks for it.",
     )
 
@@ -254,7 +248,3 @@ _PRINCIPLES: tuple[tuple[str, Callable[[Facts], _Row]], ...] = (
     ("Access to personal information", _access),
     ("Correction of personal information", _correction),
 )
-
-
-def _counts(redactions: dict[str, int]) -> str:
-    return ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in sorted(redactions.items()) if n)

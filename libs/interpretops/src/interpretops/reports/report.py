@@ -36,6 +36,7 @@ from interpretops.reports.document import (
     UnitRow,
 )
 from interpretops.reports.principles import Facts, assess
+from interpretops.reports.redaction import Redaction
 from interpretops.sae import Dictionary
 from interpretops.steering import load_policy
 from interpretops.steering.explain import explain
@@ -91,7 +92,6 @@ class ReportSpec(BaseModel):
 
     Attributes:
         retention_days: The retention period in force.
-        redaction: Whether the settings ask for redaction.
         storage: Where artifacts are kept, in words.
         store_address: The object store's address, if there is one; a region is read from it.
     """
@@ -99,7 +99,6 @@ class ReportSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     retention_days: int = Field(default=14, ge=1)
-    redaction: bool = True
     storage: str = "a folder on the machine that made this report"
     store_address: str | None = None
 
@@ -475,10 +474,6 @@ def _judges(card: RiskCard) -> list[JudgeRow]:
 def _facts(
     card: RiskCard, lineage: list[Manifest], spec: ReportSpec, policy: Policy | None
 ) -> Facts:
-    redactions: dict[str, int] = {}
-    for manifest in lineage:
-        for kind, count in manifest.redactions.items():
-            redactions[kind.lower()] = redactions.get(kind.lower(), 0) + count
     change = next(
         (
             100
@@ -491,8 +486,7 @@ def _facts(
     )
     region = re.search(r"\b([a-z]{2}-[a-z]+-\d)\b", spec.store_address or "")
     return Facts(
-        redaction=spec.redaction,
-        redactions=redactions,
+        redaction=Redaction.of(lineage),
         prompts=sum(suite.n for suite in card.suites),
         sources=tuple(sorted({suite.dataset for suite in card.suites})),
         retention_days=spec.retention_days,

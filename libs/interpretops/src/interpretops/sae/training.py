@@ -180,7 +180,11 @@ def _make(
             evaluation={str(address): found for address, found in evaluation.items()},
         ),
     )
-    return draft.commit(summary=_summary(spec, saes, evaluation), redactions=stream.redactions).id
+    summary = _summary(spec, saes, evaluation)
+    if not isinstance(source, TokenStream):  # a stream of tokens does not say what its text was
+        looked_for = source.index.redacted if isinstance(source, Trace) else source.redacted
+        summary["redacted"] = None if looked_for is None else list(looked_for)
+    return draft.commit(summary=summary, redactions=stream.redactions).id
 
 
 def _stream(
