@@ -14,7 +14,7 @@ from interp_engine import Address
 from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.answers import REFUSALS, is_repetitive, opens_with_refusal
-from interpretops.artifacts import ArtifactKind, ArtifactStore, Manifest
+from interpretops.artifacts import ArtifactKind, Handle
 from interpretops.errors import InterpretOpsError
 from interpretops.models import run_batched
 from interpretops.progress import SILENT, Monitor
@@ -48,7 +48,9 @@ from interpretops.steering.session import SteeringSession
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from interpretops.artifacts import ArtifactStore, Manifest
     from interpretops.circuits import Circuit
     from interpretops.models import HookedModel
     from interpretops.sae import SAE, Dictionary
@@ -159,29 +161,15 @@ class FitEvidence(BaseModel):
     chosen: int
 
 
-@dataclass(frozen=True)
-class PolicyArtifact:
+class PolicyArtifact(Handle):
     """A policy in the store, with the evidence that chose it."""
 
-    manifest: Manifest
-    policy: Policy
-    evidence: FitEvidence
+    kind = ArtifactKind.POLICY
 
-    @property
-    def id(self) -> str:
-        """The artifact's id."""
-        return self.manifest.id
-
-    @classmethod
-    def open(cls, store: ArtifactStore, ref: str) -> PolicyArtifact:
-        """Open a policy artifact.
-
-        Raises:
-            InterpretOpsError: When there is none, or it is damaged.
-        """
-        folder = store.payload(ref)
-        evidence = FitEvidence.model_validate_json((folder / EVIDENCE).read_bytes())
-        return cls(store.get(ref), load_policy(folder), evidence)
+    def __init__(self, manifest: Manifest, folder: Path) -> None:
+        super().__init__(manifest, folder)
+        self.policy = load_policy(folder)
+        self.evidence = FitEvidence.model_validate_json((folder / EVIDENCE).read_bytes())
 
 
 @dataclass
