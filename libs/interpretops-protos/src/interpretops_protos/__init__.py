@@ -1,0 +1,1 @@
+"""Messages and gRPC stubs of InterpretOps, generated from the contracts in `protos/`."""
