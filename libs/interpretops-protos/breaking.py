@@ -38,6 +38,7 @@ def baseline(root: Path) -> str | None:
     for command in (
         ["describe", "--tags", "--abbrev=0"],
         ["merge-base", "HEAD", "main"],
+        ["merge-base", "HEAD", "origin/main"],  # a checkout of a branch alone
     ):
         found = _git(root, *command)
         if found is not None:

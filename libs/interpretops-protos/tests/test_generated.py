@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ ROOT = HERE.parents[1]
 PACKAGE = HERE / "src" / "interpretops_protos"
 GENERATED = ("v1", "buf")
 
-breaks = runpy.run_path(str(HERE / "breaking.py"))["breaks"]
+_breaking = runpy.run_path(str(HERE / "breaking.py"))
+breaks, baseline, extract = (_breaking[name] for name in ("breaks", "baseline", "extract"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -78,3 +80,22 @@ def test_a_contract_that_does_not_compile_is_named(contracts: Path) -> None:
 def test_a_missing_baseline_is_no_answer(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="no-such"):
         breaks(ROOT, tmp_path / "no-such")
+
+
+def test_the_last_tag_is_compared_with(contracts: Path, tmp_path_factory: Any) -> None:
+    def git(*arguments: str) -> None:
+        me = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(contracts), *me, *arguments], check=True)
+
+    git("init", "--quiet", "--initial-branch=main")
+    assert baseline(contracts) is None
+    git("add", ".")
+    git("commit", "--quiet", "--message=first")
+    git("tag", "v1")
+    edit(contracts, "job.proto", "string etag = 14;", "reserved 14;")
+    git("commit", "--quiet", "--all", "--message=second")
+    assert baseline(contracts) == "v1"
+    before = tmp_path_factory.mktemp("before")
+    extract(contracts, "v1", before)
+    assert any('"14"' in line for line in breaks(contracts, before))
+    assert breaks(ROOT, before) == []
