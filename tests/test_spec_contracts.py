@@ -194,7 +194,6 @@ EXAMPLES: list[tuple[type[BaseModel], type[Message], dict[str, Any]]] = [
         report_pb2.ReportSpec,
         {
             "retention_days": 1,
-            "redaction": False,
             "storage": "a bucket",
             "store_address": "https://s3.ap-southeast-2.amazonaws.com",
         },

@@ -67,6 +67,20 @@ def test_a_removed_method_breaks(contracts: Path) -> None:
     assert any('"GetJob"' in line for line in breaks(contracts, ROOT))
 
 
+def test_a_removed_field_breaks_unless_it_stays_reserved(contracts: Path) -> None:
+    edit(contracts, "job.proto", "string etag = 14;", "")
+    found = breaks(contracts, ROOT)
+    assert any('"14"' in line for line in found)
+    assert any('"etag"' in line for line in found)
+    edit(
+        contracts,
+        "job.proto",
+        "string idempotency_key = 15;",
+        'reserved 14;\n  reserved "etag";\n  string idempotency_key = 15;',
+    )
+    assert breaks(contracts, ROOT) == []
+
+
 def test_a_new_field_breaks_nothing(contracts: Path) -> None:
     edit(contracts, "job.proto", "string etag = 14;", "string etag = 14;\n  string note = 99;")
     assert breaks(contracts, ROOT) == []
@@ -92,7 +106,7 @@ def test_the_last_tag_is_compared_with(contracts: Path, tmp_path_factory: Any) -
     git("add", ".")
     git("commit", "--quiet", "--message=first")
     git("tag", "v1")
-    edit(contracts, "job.proto", "string etag = 14;", "reserved 14;")
+    edit(contracts, "job.proto", "string etag = 14;", "")
     git("commit", "--quiet", "--all", "--message=second")
     assert baseline(contracts) == "v1"
     before = tmp_path_factory.mktemp("before")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from interpretops_protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinterpretops/v1/report.proto\x12\x0finterpretops.v1\x1a\x1b\x62uf/validate/validate.proto\"\xcf\x01\n\nReportSpec\x12$\n\x0eretention_days\x18\x01 \x01(\rB\x07\xbaH\x04*\x02(\x01H\x00\x88\x01\x01\x12\x16\n\tredaction\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x1e\n\x07storage\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04H\x02\x88\x01\x01\x12$\n\rstore_address\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x03\x88\x01\x01\x42\x11\n\x0f_retention_daysB\x0c\n\n_redactionB\n\n\x08_storageB\x10\n\x0e_store_addressb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cinterpretops/v1/report.proto\x12\x0finterpretops.v1\x1a\x1b\x62uf/validate/validate.proto\"\xa9\x01\n\nReportSpec\x12$\n\x0eretention_days\x18\x01 \x01(\rB\x07\xbaH\x04*\x02(\x01H\x00\x88\x01\x01\x12\x1e\n\x07storage\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04H\x01\x88\x01\x01\x12$\n\rstore_address\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10H\x02\x88\x01\x01\x42\x11\n\x0f_retention_daysB\n\n\x08_storageB\x10\n\x0e_store_addressb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,5 +39,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTSPEC'].fields_by_name['store_address']._loaded_options = None
   _globals['_REPORTSPEC'].fields_by_name['store_address']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_REPORTSPEC']._serialized_start=79
-  _globals['_REPORTSPEC']._serialized_end=286
+  _globals['_REPORTSPEC']._serialized_end=248
 # @@protoc_insertion_point(module_scope)

@@ -23,13 +23,10 @@ class ReportSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RETENTION_DAYS_FIELD_NUMBER: _builtins.int
-    REDACTION_FIELD_NUMBER: _builtins.int
     STORAGE_FIELD_NUMBER: _builtins.int
     STORE_ADDRESS_FIELD_NUMBER: _builtins.int
     retention_days: _builtins.int
     """The retention period in force."""
-    redaction: _builtins.bool
-    """Whether the settings ask for redaction."""
     storage: _builtins.str
     """Where artifacts are kept, in words."""
     store_address: _builtins.str
@@ -38,24 +35,19 @@ class ReportSpec(_message.Message):
         self,
         *,
         retention_days: _builtins.int | None = ...,
-        redaction: _builtins.bool | None = ...,
         storage: _builtins.str | None = ...,
         store_address: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_redaction", b"_redaction", "_retention_days", b"_retention_days", "_storage", b"_storage", "_store_address", b"_store_address", "redaction", b"redaction", "retention_days", b"retention_days", "storage", b"storage", "store_address", b"store_address"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days", "_storage", b"_storage", "_store_address", b"_store_address", "retention_days", b"retention_days", "storage", b"storage", "store_address", b"store_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_redaction", b"_redaction", "_retention_days", b"_retention_days", "_storage", b"_storage", "_store_address", b"_store_address", "redaction", b"redaction", "retention_days", b"retention_days", "storage", b"storage", "store_address", b"store_address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days", "_storage", b"_storage", "_store_address", b"_store_address", "retention_days", b"retention_days", "storage", b"storage", "store_address", b"store_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__redaction: _TypeAlias = _typing.Literal["redaction"]  # noqa: Y015
-    _WhichOneofArgType__redaction: _TypeAlias = _typing.Literal["_redaction", b"_redaction"]  # noqa: Y015
     _WhichOneofReturnType__retention_days: _TypeAlias = _typing.Literal["retention_days"]  # noqa: Y015
     _WhichOneofArgType__retention_days: _TypeAlias = _typing.Literal["_retention_days", b"_retention_days"]  # noqa: Y015
     _WhichOneofReturnType__storage: _TypeAlias = _typing.Literal["storage"]  # noqa: Y015
     _WhichOneofArgType__storage: _TypeAlias = _typing.Literal["_storage", b"_storage"]  # noqa: Y015
     _WhichOneofReturnType__store_address: _TypeAlias = _typing.Literal["store_address"]  # noqa: Y015
     _WhichOneofArgType__store_address: _TypeAlias = _typing.Literal["_store_address", b"_store_address"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__redaction) -> _WhichOneofReturnType__redaction | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retention_days) -> _WhichOneofReturnType__retention_days | None: ...
     @_typing.overload
