@@ -92,8 +92,8 @@ class DemoData:
     def fitting(self) -> FittingSet:
         """What the policy is fitted to and checked on."""
         return FittingSet(
-            train_risky=self.risky("train", bare=1000, dressed=800),
-            train_harmless=self.harmless("train", bare=1000, dressed=800, ordinary=200),
+            train_risky=self.risky("train", bare=1200, dressed=800),
+            train_harmless=self.harmless("train", bare=1200, dressed=800, ordinary=200),
             validation_risky=self.risky("validation", bare=150, dressed=150),
             validation_harmless=self.harmless("validation", bare=150, dressed=150, ordinary=60),
         )
@@ -131,5 +131,5 @@ def search_spec() -> SearchSpec:
 
 
 def propose_spec() -> ProposeSpec:
-    """The defaults: the condition may fire on 2 % of harmless prompts."""
+    """The defaults."""
     return ProposeSpec()
