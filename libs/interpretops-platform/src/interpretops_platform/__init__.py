@@ -1,0 +1,1 @@
+"""What every InterpretOps service needs: settings, database, jobs."""

@@ -1,0 +1,102 @@
+"""The two logins through which services reach PostgreSQL, each with its pool."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from interpretops_platform.settings import DatabaseSettings, Settings
+
+_CONNECT_SECONDS = 10
+
+
+class Database:
+    """Pools of one process, opened at first use and closed by `close`.
+
+    A service that only serves tenants never opens the system login, and needs none configured.
+
+    Args:
+        settings: Where the database is and how long things may take there.
+        name: Shown as `application_name`, so that an operator sees who holds a connection.
+    """
+
+    def __init__(self, settings: Settings, *, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._engines: list[AsyncEngine] = []
+
+    @cached_property
+    def app(self) -> async_sessionmaker[AsyncSession]:
+        """Sessions of the app role; use `tenant_session`, which sets the tenant."""
+        return self._sessions(self._settings.app_url())
+
+    @cached_property
+    def system(self) -> async_sessionmaker[AsyncSession]:
+        """Sessions of the system role; use `system_session`."""
+        return self._sessions(self._settings.system_url())
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for engine in self._engines:
+            await engine.dispose()
+
+    def _sessions(self, url: URL) -> async_sessionmaker[AsyncSession]:
+        engine = create_engine(url, self._settings.database, name=self._name)
+        self._engines.append(engine)
+        return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def create_engine(url: URL, settings: DatabaseSettings, *, name: str) -> AsyncEngine:
+    """An engine whose connections are bounded in number and in time.
+
+    Args:
+        url: Address with the driver asyncpg.
+        settings: Sizes and time limits.
+        name: The `application_name` of its connections.
+    """
+    return create_async_engine(
+        url,
+        pool_size=settings.pool_size,
+        max_overflow=settings.pool_size,
+        pool_pre_ping=True,  # a restarted server is noticed before a transaction begins
+        connect_args=_connect_arguments(settings, name),
+    )
+
+
+def create_migration_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine:
+    """An engine for the owner: one connection, no pool, no limit on how long a statement takes."""
+    arguments = _connect_arguments(settings, "interpretops-migrate")
+    arguments["server_settings"] = {"application_name": "interpretops-migrate"}
+    arguments["command_timeout"] = None
+    return create_async_engine(url, poolclass=NullPool, connect_args=arguments)
+
+
+def _connect_arguments(settings: DatabaseSettings, name: str) -> dict[str, object]:
+    return {
+        "timeout": _CONNECT_SECONDS,
+        # Also ends the wait on a server that no longer answers at all.
+        "command_timeout": settings.statement_timeout_seconds + _CONNECT_SECONDS,
+        "server_settings": {
+            "application_name": name,
+            "statement_timeout": _milliseconds(settings.statement_timeout_seconds),
+            # A process frozen inside a transaction must not hold its row locks for ever.
+            "idle_in_transaction_session_timeout": _milliseconds(
+                settings.idle_in_transaction_seconds
+            ),
+        },
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))

@@ -1,0 +1,243 @@
+"""The settings of one installation, for every service: `config.yaml`, then the environment.
+
+A variable wins over the file: `INTERPRETOPS_JOBS__LEASE_SECONDS=60` sets `jobs.lease_seconds`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from interpretops_platform.errors import SettingsError
+
+APP_ROLE = "interpretops_app"
+"""The database role of requests and tasks: owns nothing, sees one tenant at a time."""
+SYSTEM_ROLE = "interpretops_system"
+"""The database role of relay, reaper and claim: all tenants, only the tables of jobs."""
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CacheSettings(_Section):
+    """Where files that can be had again are kept on this machine."""
+
+    dir: Path = Path("./.io_cache")
+
+
+class StoreSettings(_Section):
+    """The short way to name the stores; the sections `database` and `objects` say more."""
+
+    postgres_dsn: SecretStr | None = None
+    s3_endpoint: str | None = None
+    s3_bucket: str | None = None
+
+
+class ComplianceSettings(_Section):
+    """What happens to personal information, and how long rows and objects are kept."""
+
+    pii_redaction: bool = True
+    retention_days: int = Field(default=14, ge=1, le=3650)
+
+
+class DatabaseSettings(_Section):
+    """Three logins on one PostgreSQL 14+ database.
+
+    Attributes:
+        owner_dsn: Owns the tables; only migrations use it. Default: `store.postgres_dsn`.
+        app_dsn: The login of requests and tasks. Default: the owner's address as `interpretops_app`.
+        system_dsn: The login of relay, reaper and claim, likewise as `interpretops_system`.
+        app_password: Password of the app role where its address is derived.
+        system_password: Password of the system role where its address is derived.
+        pool_size: Connections kept open per process and login.
+        statement_timeout_seconds: The longest one statement may take.
+        idle_in_transaction_seconds: A process frozen inside a transaction loses its locks after this.
+    """
+
+    owner_dsn: SecretStr | None = None
+    app_dsn: SecretStr | None = None
+    system_dsn: SecretStr | None = None
+    app_password: SecretStr | None = None
+    system_password: SecretStr | None = None
+    pool_size: int = Field(default=5, ge=1, le=100)
+    statement_timeout_seconds: Seconds = 30
+    idle_in_transaction_seconds: Seconds = 15
+
+
+class RedisSettings(_Section):
+    """The broker of hints; nothing in it is missed when it is emptied.
+
+    Attributes:
+        url: Address of Redis or Valkey, with password and database number where there are any.
+        visibility_timeout_seconds: After this Redis hands a hint that was taken but not
+            acknowledged to another worker. It must be the same in every process.
+    """
+
+    url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    visibility_timeout_seconds: int = Field(default=3600, ge=1)
+
+
+class JobsSettings(_Section):
+    """How jobs are kept alive and how often they are tried.
+
+    Attributes:
+        lease_seconds: A worker silent for this long has lost its job.
+        heartbeat_seconds: How often a worker renews its lease.
+        relay_seconds: How often the relay looks for jobs to announce.
+        hint_seconds: A queued job announced longer ago than this is announced again.
+        reaper_seconds: How often expired leases are looked for.
+        retry_seconds: Delay before the second attempt; it doubles with each further one.
+        max_attempts: After this many failed attempts a job is dead-lettered.
+        progress_seconds: The least time between two progress rows of one job.
+        drain_seconds: On shutdown, how long a job may go on before it is handed back.
+        watch_seconds: How often a watched job is looked at.
+    """
+
+    lease_seconds: Seconds = 30
+    heartbeat_seconds: Seconds = 8
+    relay_seconds: Seconds = 0.2
+    hint_seconds: Seconds = 30
+    reaper_seconds: Seconds = 5
+    retry_seconds: Seconds = 5
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    progress_seconds: Seconds = 1
+    drain_seconds: Seconds = 20
+    watch_seconds: Seconds = 0.5
+
+    @model_validator(mode="after")
+    def _heartbeats_fit(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("heartbeat_seconds must be at most half of lease_seconds")
+        return self
+
+
+class Settings(BaseSettings):
+    """All settings of the platform; the engine reads `model` and `runtime` by itself."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INTERPRETOPS_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    model: dict[str, Any] = Field(default_factory=dict, description="Validated by the engine.")
+    runtime: dict[str, Any] = Field(default_factory=dict, description="Validated by the engine.")
+    cache: CacheSettings = CacheSettings()
+    store: StoreSettings = StoreSettings()
+    compliance: ComplianceSettings = ComplianceSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
+    jobs: JobsSettings = JobsSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the interface names them all
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Settings made in code are what the code says; `load_settings` adds the environment."""
+        return (init_settings,)
+
+    def owner_url(self) -> URL:
+        """Address for migrations.
+
+        Raises:
+            SettingsError: When no owner is configured or its address cannot be read.
+        """
+        dsn = self.database.owner_dsn or self.store.postgres_dsn
+        if dsn is None:
+            raise SettingsError(
+                "no database owner is configured",
+                fix="set database.owner_dsn (INTERPRETOPS_DATABASE__OWNER_DSN)",
+            )
+        return _asyncpg_url(dsn, "database.owner_dsn")
+
+    def app_url(self) -> URL:
+        """Address for requests and tasks.
+
+        Raises:
+            SettingsError: When it is neither configured nor derivable.
+        """
+        return self._role_url("app", self.database.app_dsn, self.database.app_password, APP_ROLE)
+
+    def system_url(self) -> URL:
+        """Address for relay, reaper and claim.
+
+        Raises:
+            SettingsError: When it is neither configured nor derivable.
+        """
+        database = self.database
+        return self._role_url("system", database.system_dsn, database.system_password, SYSTEM_ROLE)
+
+    def _role_url(
+        self, name: str, dsn: SecretStr | None, password: SecretStr | None, role: str
+    ) -> URL:
+        if dsn is not None:
+            return _asyncpg_url(dsn, f"database.{name}_dsn")
+        if password is None:
+            raise SettingsError(
+                f"there is no way to log in to the database as {role}",
+                fix=f"set database.{name}_dsn, or database.{name}_password beside the owner's",
+            )
+        return self.owner_url().set(username=role, password=password.get_secret_value())
+
+
+class _InstalledSettings(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment over the file, so that a container changes one key of a mounted file.
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """The settings in a file and the environment.
+
+    Args:
+        path: A `config.yaml`; none reads the environment only.
+
+    Raises:
+        SettingsError: When the file is missing, or a key is unknown or out of range; the message
+            names the first key at fault and never the value, which may be a secret.
+    """
+    if path is not None and not path.is_file():
+        raise SettingsError(f"there is no settings file {path}", fix="name one that exists")
+    try:
+        content = {} if path is None else YamlConfigSettingsSource(Settings, path)()
+        return _InstalledSettings(**content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"setting {key or '(root)'}: {first['msg']}", fix="correct it or leave it out"
+        ) from None
+
+
+def _asyncpg_url(dsn: SecretStr, name: str) -> URL:
+    try:
+        return make_url(dsn.get_secret_value()).set(drivername="postgresql+asyncpg")
+    except ArgumentError:
+        raise SettingsError(
+            f"{name} is no database address",
+            fix="write it as postgresql://user:password@host:5432/database",
+        ) from None

@@ -1,0 +1,75 @@
+"""Settings come from one file, the environment wins, and no message shows a secret."""
+
+import pytest
+from interpretops_platform.errors import SettingsError
+from interpretops_platform.settings import Settings, load_settings
+
+FILE = """
+model: {name: "EleutherAI/pythia-1.4b", dtype: bfloat16}
+store: {postgres_dsn: "postgresql://owner:secret@db:5432/interpretops"}
+jobs: {lease_seconds: 60}
+compliance: {retention_days: 14}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def test_the_file_of_the_readme_is_understood(config):
+    settings = load_settings(config)
+    assert settings.model["name"] == "EleutherAI/pythia-1.4b"
+    assert settings.jobs.lease_seconds == 60
+    owner = settings.owner_url()
+    assert (owner.drivername, owner.username, owner.host) == ("postgresql+asyncpg", "owner", "db")
+
+
+def test_the_environment_wins_key_by_key(config, monkeypatch):
+    monkeypatch.setenv("INTERPRETOPS_JOBS__MAX_ATTEMPTS", "7")
+    monkeypatch.setenv("INTERPRETOPS_DATABASE__APP_PASSWORD", "hush")
+    settings = load_settings(config)
+    assert (settings.jobs.lease_seconds, settings.jobs.max_attempts) == (60, 7)
+    app = settings.app_url()
+    assert (app.username, app.password, app.database) == (
+        "interpretops_app",
+        "hush",
+        "interpretops",
+    )
+
+
+def test_settings_made_in_code_ignore_the_environment(monkeypatch):
+    monkeypatch.setenv("INTERPRETOPS_JOBS__MAX_ATTEMPTS", "7")
+    assert Settings().jobs.max_attempts == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("jobs: {lease: 3}", "jobs.lease"),
+        ("jobs: {lease_seconds: 10, heartbeat_seconds: 6}", "at most half"),
+        ("unknown: {}", "unknown"),
+        ("database: {owner_dsn: [hunter2]}", "database.owner_dsn"),
+    ],
+)
+def test_a_mistake_is_named_and_its_value_is_not(tmp_path, content, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings(path)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_missing_login_say_what_to_do(tmp_path):
+    with pytest.raises(SettingsError, match="Fix: name one that exists"):
+        load_settings(tmp_path / "absent.yaml")
+    with pytest.raises(SettingsError, match="INTERPRETOPS_DATABASE__OWNER_DSN"):
+        Settings().owner_url()
+    with pytest.raises(SettingsError, match="system_password"):
+        Settings().system_url()
+
+
+def test_secrets_do_not_show(config):
+    assert "secret" not in repr(load_settings(config)).replace("SecretStr", "")
