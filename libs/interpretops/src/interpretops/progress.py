@@ -34,3 +34,27 @@ class _Silent:
 
 SILENT: Monitor = _Silent()
 """The monitor of callers who do not watch."""
+
+
+class Steps:
+    """The steps of one stage, counted wherever they are taken; the stage is announced at once.
+
+    Args:
+        monitor: Told of every step.
+        stage: What is being done, in words a user reads.
+        total: Steps the stage has.
+    """
+
+    def __init__(self, monitor: Monitor, stage: str, total: int) -> None:
+        self._monitor, self._stage, self._total = monitor, stage, total
+        self._done = 0
+        monitor.update(stage, 0, total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Report that further steps are finished.
+
+        Raises:
+            Cancelled: When the work is to stop here.
+        """
+        self._done += steps
+        self._monitor.update(self._stage, self._done, self._total)

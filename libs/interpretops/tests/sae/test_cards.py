@@ -7,7 +7,7 @@ import torch
 from interp_engine import Address
 from interpretops.models import Batch
 from interpretops.sae import TokenStream, TrainingRule, describe_features, new_sae
-from interpretops.sae.cards import token_effects
+from interpretops.sae.cards import TokenTexts, token_effects
 from interpretops.sae.dictionary import pack_cards, unpack_cards
 
 SITE = Address("resid_post", 1)
@@ -81,7 +81,9 @@ def test_promoted_tokens_are_those_whose_logits_the_direction_raises(make_tiny):
     """Pushing a large multiple of the decoder row into the final residual ranks tokens the same."""
     for architecture in ("llama", "gpt2", "gemma2"):
         model, sae = make_tiny(architecture), _sae()
-        ((promoted, suppressed),) = token_effects(model, sae, torch.tensor([7]), 5)
+        ((promoted, suppressed),) = token_effects(
+            model, sae, torch.tensor([7]), 5, TokenTexts(model)
+        )
         with torch.no_grad():
             logits = model.unembed(1e4 * sae.W_dec[7]) - model.unembed(torch.zeros(32))
         best = [model.tokenizer.decode([t]) for t in logits.topk(5).indices.tolist()]

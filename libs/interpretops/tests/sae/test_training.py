@@ -137,13 +137,13 @@ def test_packed_files_are_a_source(tiny, store, tmp_path):
 
 
 class _StopAt:
-    """Cancels at the `time`-th report that `done` of a stage is done."""
+    """Cancels at the `time`-th report that at least `done` of a stage is done."""
 
     def __init__(self, stage, done, time=1):
         self.stage, self.done, self.left = stage, done, time
 
     def update(self, stage, done, total, **figures):
-        self.left -= stage == self.stage and done == self.done
+        self.left -= stage == self.stage and done >= self.done
         if self.left == 0:
             raise Cancelled(stage)
 
@@ -263,3 +263,25 @@ def test_a_layer_that_is_not_there_is_refused(tiny, store):
     assert made.cards(0) == []
     with pytest.raises(InterpretOpsError, match=r"no site at 2\. Fix: choose one of resid_post\.0"):
         made.sae(2)
+
+
+def test_every_stage_reports_its_steps_from_the_first_to_the_last(tiny, store):
+    stages: dict[str, list[tuple[int, int]]] = {}
+
+    class Watch:
+        def update(self, stage, done, total, **figures):
+            stages.setdefault(stage, []).append((done, total))
+
+    spec = _spec(kind="topk", answer_tokens=4)
+    made = train_dictionary(tiny, _prompts(), spec, store=store, monitor=Watch())
+    n_sites = len(made.saes)
+    for stage in ("answering prompts", "calibrating features", "evaluating dictionaries",
+                  "describing features", "writing feature cards"):  # fmt: skip
+        reports = stages[stage]
+        assert len({total for _, total in reports}) == 1, f"{stage} changed its total"
+        assert [done for done, _ in reports] == sorted({done for done, _ in reports})
+        assert reports[0][0] == 0
+        assert reports[-1][0] == reports[-1][1]
+    cards = sum(len(made.cards(str(site))) for site in made.saes)
+    assert stages["writing feature cards"][-1] == (cards, cards)
+    assert stages["evaluating dictionaries"][-1][1] % (1 + 4 * n_sites) == 0

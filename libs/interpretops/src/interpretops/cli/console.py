@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -33,7 +34,7 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 """Progress and problems, on standard error, so that results can be piped."""
 
-_PLAIN_INTERVAL_S = 5.0
+_PLAIN_INTERVAL_S = 2.0
 """How often a stage is reported where there is no terminal to redraw."""
 
 
@@ -44,6 +45,7 @@ class TerminalMonitor:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
         self._stopping = False
 
     def stop(self) -> None:
@@ -61,11 +63,22 @@ class TerminalMonitor:
             )
         else:
             now = time.monotonic()
-            if done >= total or now - self._said.get(stage, 0.0) >= _PLAIN_INTERVAL_S:
+            left = self._left(stage, done, total, now)
+            if done >= total or now - self._said.get(stage, -math.inf) >= _PLAIN_INTERVAL_S:
                 self._said[stage] = now
-                err.print(f"  {stage} {done}/{total}  {shown}".rstrip(), markup=False)
+                err.print(f"  {stage} {done:,} of {total:,}{left}  {shown}".rstrip(), markup=False)
         if self._stopping:
             raise Cancelled(stage)
+
+    def _left(self, stage: str, done: int, total: int, now: float) -> str:
+        """The time a stage still needs, at its pace since it was first heard of."""
+        if stage not in self._begun or done <= self._begun[stage][1]:
+            self._begun[stage] = (now, done)  # its first report, or it began anew
+        begun, before = self._begun[stage]
+        if done == before or done >= total:
+            return ""
+        minutes, seconds = divmod(round((now - begun) / (done - before) * (total - done)), 60)
+        return f", {minutes}:{seconds:02d} left"
 
 
 @contextmanager
@@ -76,7 +89,7 @@ def watching() -> Iterator[TerminalMonitor]:
             SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            MofNCompleteColumn(separator=" of "),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

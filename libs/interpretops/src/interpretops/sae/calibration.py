@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,13 +10,19 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from interpretops.progress import Steps
     from interpretops.sae.topk import TopKSAE
 
 _BLOCK = 256
 
 
+def calibration_steps(sae: TopKSAE) -> int:
+    """How many steps `calibrate_thresholds` reports."""
+    return math.ceil(sae.d_sae / _BLOCK)
+
+
 @torch.no_grad()
-def calibrate_thresholds(sae: TopKSAE, x: Tensor) -> None:
+def calibrate_thresholds(sae: TopKSAE, x: Tensor, *, steps: Steps | None = None) -> None:
     """Set each feature's threshold so that it is active as often alone as it is under top-k.
 
     Top-k compares a feature with the others on the same token, so whether it is active cannot be
@@ -26,6 +33,7 @@ def calibrate_thresholds(sae: TopKSAE, x: Tensor) -> None:
     Args:
         sae: The dictionary; its `threshold` is set.
         x: `[tokens, d_in]` raw activations, a few thousand.
+        steps: Told of every block of features.
     """
     centred = sae.centre(x)
     code = sae.encode_sparse(x)
@@ -40,6 +48,8 @@ def calibrate_thresholds(sae: TopKSAE, x: Tensor) -> None:
         below = largest.gather(1, count.clamp(max=depth - 1).unsqueeze(1)).squeeze(1)
         above = largest.gather(1, (count - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
         sae.threshold[block] = torch.where(count > 0, (above + below) / 2, below).clamp(min=0)
+        if steps is not None:
+            steps.advance()
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from interpretops.models import Batch, run_batched
-from interpretops.progress import SILENT, Monitor
+from interpretops.progress import SILENT, Monitor, Steps
+from interpretops.sae.activations import sequences_at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from interpretops.sae.token_stream import TokenStream
 
 STAGE = "describing features"
-_UNEMBED_BLOCK = 256
+_FEATURES_AT_A_TIME = 128
 
 
 class Context(BaseModel):
@@ -216,7 +217,6 @@ def describe_features(
     peaks = {a: _Peaks.none(sae.d_sae, contexts, reach) for a, sae in saes.items()}
     ends = stream.starts[1:]
     n_sequences = int(torch.searchsorted(ends, min(max_tokens, int(ends[-1])))) + 1
-    seen = 0
 
     def take_in(chunk: Sequence[int]) -> list[int]:
         rows = [stream.row(i) for i in chunk]
@@ -228,34 +228,36 @@ def describe_features(
         for address in sites:
             code = saes[address].encode_sparse(found[address][used])
             peaks[address].add(code, sequence, position)
+        steps.advance(len(chunk))
         return used.sum(1).tolist()
 
     longest = int(stream.lengths[:n_sequences].max())
-    at_a_time = max(1, forward_tokens // longest)
-    for start in range(0, n_sequences, at_a_time):
-        chunk = range(start, min(n_sequences, start + at_a_time))
-        seen += sum(run_batched(chunk, take_in, at_a_time))
-        monitor.update(STAGE, chunk[-1] + 1, n_sequences)
-    return {
-        address: _cards(model, saes[address], peaks[address], stream, seen, tokens_per_card)
-        for address in sites
-    }
+    at_a_time = sequences_at_a_time(model.device, forward_tokens, longest)
+    steps = Steps(monitor, STAGE, n_sequences)
+    seen = sum(run_batched(range(n_sequences), take_in, at_a_time))
+    active = {address: found.count.nonzero().flatten() for address, found in peaks.items()}
+    steps = Steps(monitor, "writing feature cards", sum(map(len, active.values())))
+    as_text = TokenTexts(model)
+    cards: dict[Address, list[FeatureCard]] = {address: [] for address in sites}
+    for address in sites:
+        for block in torch.split(active[address], _FEATURES_AT_A_TIME):
+            effects = token_effects(model, saes[address], block, tokens_per_card, as_text)
+            cards[address] += _cards(peaks[address], block, effects, stream, seen, as_text)
+            steps.advance(len(block))
+    return cards
 
 
 def _cards(
-    model: HookedModel,
-    sae: SAE,
     peaks: _Peaks,
+    features: Tensor,
+    effects: list[Effects],
     stream: TokenStream,
     n_tokens: int,
-    tokens_per_card: int,
+    as_text: TokenTexts,
 ) -> list[FeatureCard]:
-    active = peaks.count.nonzero().flatten()
-    effects = token_effects(model, sae, active, tokens_per_card)
     reach = peaks.window.shape[2] // 2
-    as_text = _TokenTexts(model)
     cards = []
-    for place, feature in enumerate(active.tolist()):
+    for place, feature in enumerate(features.tolist()):
         shown = []
         for rank in range(int((peaks.value[feature] > 0).sum())):
             row = stream.row(int(peaks.sequence[feature, rank]))
@@ -287,7 +289,9 @@ Effects = tuple[tuple[TokenEffect, ...], tuple[TokenEffect, ...]]
 
 
 @torch.no_grad()
-def token_effects(model: HookedModel, sae: SAE, features: Tensor, how_many: int) -> list[Effects]:
+def token_effects(
+    model: HookedModel, sae: SAE, features: Tensor, how_many: int, as_text: TokenTexts
+) -> list[Effects]:
     """The tokens each feature's decoder row promotes and suppresses, read off the unembedding.
 
     The row goes through the final norm's own weights and the unembedding, less what a zero vector
@@ -297,8 +301,9 @@ def token_effects(model: HookedModel, sae: SAE, features: Tensor, how_many: int)
     Args:
         model: The model.
         sae: The dictionary.
-        features: `[n]` which features.
+        features: `[n]` which features; memory holds `n` rows of logits.
         how_many: Tokens of each sign.
+        as_text: Decodes the model's tokens.
 
     Returns:
         Promoted and suppressed tokens per feature; empty where the site does not write to the
@@ -307,26 +312,21 @@ def token_effects(model: HookedModel, sae: SAE, features: Tensor, how_many: int)
     if sae.d_in != model.d_model:
         return []
     norm, unembed = model.arch.final_norm, model.arch.lm_head
-    zero = sae.W_dec.new_zeros(1, model.d_model).to(model.device, model.dtype)
-    nothing = unembed(norm(zero))
-    as_text = _TokenTexts(model)
-    found: list[Effects] = []
-    for start in range(0, features.shape[0], _UNEMBED_BLOCK):
-        rows = sae.W_dec[features[start : start + _UNEMBED_BLOCK].to(sae.W_dec.device)]
-        logits = (unembed(norm(rows.to(model.device, model.dtype))) - nothing).float()
-        up, down = logits.topk(how_many, dim=-1), logits.topk(how_many, dim=-1, largest=False)
-        found.extend(
-            (
-                _effects(as_text, up.indices[i].tolist(), up.values[i].tolist()),
-                _effects(as_text, down.indices[i].tolist(), down.values[i].tolist()),
-            )
-            for i in range(rows.shape[0])
+    rows = sae.W_dec[features.to(sae.W_dec.device)].to(model.device, model.dtype)
+    nothing = unembed(norm(rows.new_zeros(1, model.d_model)))
+    logits = (unembed(norm(rows)) - nothing).float()
+    up, down = logits.topk(how_many, dim=-1), logits.topk(how_many, dim=-1, largest=False)
+    return [
+        (
+            _effects(as_text, up.indices[i].tolist(), up.values[i].tolist()),
+            _effects(as_text, down.indices[i].tolist(), down.values[i].tolist()),
         )
-    return found
+        for i in range(rows.shape[0])
+    ]
 
 
 def _effects(
-    as_text: _TokenTexts, tokens: list[int], logits: list[float]
+    as_text: TokenTexts, tokens: list[int], logits: list[float]
 ) -> tuple[TokenEffect, ...]:
     texts = as_text(tokens)
     return tuple(
@@ -335,7 +335,7 @@ def _effects(
     )
 
 
-class _TokenTexts:
+class TokenTexts:
     """Each token by itself as text, special tokens included; every token is decoded once."""
 
     def __init__(self, model: HookedModel) -> None:
@@ -343,6 +343,7 @@ class _TokenTexts:
         self._known: dict[int, str] = {}
 
     def __call__(self, tokens: Sequence[int]) -> list[str]:
+        """The text of each token."""
         for token in tokens:
             if token not in self._known:
                 self._known[token] = self._tokenizer.decode([token])

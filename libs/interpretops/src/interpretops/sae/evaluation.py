@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from interpretops.models import Batch, run_batched
-from interpretops.progress import SILENT, Monitor
+from interpretops.progress import SILENT, Monitor, Steps
+from interpretops.sae.activations import sequences_at_a_time
 from interpretops.sae.calibration import single_reading_agreement
 from interpretops.sae.topk import TopKSAE
 
@@ -73,10 +74,25 @@ class SiteEvaluation(BaseModel):
 
 @dataclass(frozen=True)
 class _Clean:
-    """What the unchanged model does on the text: losses `[sequences]`, and rows of each site."""
+    """What the unchanged model does on the text.
+
+    Attributes:
+        loss: `[sequences]`.
+        rows: Of each site, `[tokens, width]` for each sequence.
+    """
 
     loss: Tensor
-    rows: dict[Address, Tensor]
+    rows: dict[Address, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class _Reconstruction:
+    """What a dictionary itself does with the activations of a site; see `SiteEvaluation`."""
+
+    n_tokens: int
+    l0: float
+    fvu: float
+    silent_share: float
 
 
 @torch.no_grad()
@@ -105,27 +121,18 @@ def evaluate_dictionary(
         skip_positions: Positions left as they are at the beginning of each sequence.
         forward_tokens: Tokens per forward; halved when memory runs out.
         seed: Seed of the bootstrap.
-        monitor: Told after each forward pass over the text.
+        monitor: Told after each forward.
 
     Returns:
         Figures by site.
     """
     rows = _first_sequences(stream, max_tokens, skip_positions)
-    passes = 1 + 3 * len(saes)
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        monitor.update(STAGE, done, passes)
-
-    run = _Runner(model, rows, skip_positions, forward_tokens)
+    steps = Steps(monitor, STAGE, (1 + 4 * len(saes)) * len(rows))
+    run = _Runner(model, rows, skip_positions, forward_tokens, steps)
     clean = run.clean(list(saes))
-    advance()
     found = {}
     for address, sae in saes.items():
-        x = clean.rows[address]
-        mean = x.mean(0)
+        mean = torch.cat(clean.rows[address]).mean(0)
         losses = {}
         for name, replace in (
             ("spliced", lambda value, sae=sae: sae(value).to(value.dtype)),
@@ -133,14 +140,12 @@ def evaluate_dictionary(
             ("mean", lambda value, mean=mean: mean.to(value.dtype).expand_as(value)),
         ):
             losses[name] = run.replaced(address, replace)
-            advance()
-        code = sae.encode_sparse(x)
-        missed = (x - sae(x)).square().sum() / (x - x.mean(0)).square().sum()
+        own = run.reconstructed(sae, clean.rows[address], mean)
         found[address] = SiteEvaluation(
-            n_tokens=x.shape[0],
-            l0=float(code.l0),
-            fvu=float(missed),
-            silent_share=float((~code.fired).float().mean()),
+            n_tokens=own.n_tokens,
+            l0=own.l0,
+            fvu=own.fvu,
+            silent_share=own.silent_share,
             ce_model=run.mean(clean.loss),
             ce_spliced=run.mean(losses["spliced"]),
             ce_zero=run.mean(losses["zero"]),
@@ -148,7 +153,9 @@ def evaluate_dictionary(
             recovered_vs_zero=_recovered(clean.loss, losses["spliced"], losses["zero"], seed),
             recovered_vs_mean=_recovered(clean.loss, losses["spliced"], losses["mean"], seed),
             single_reading_f1=(
-                single_reading_agreement(sae, x[:4096]) if isinstance(sae, TopKSAE) else None
+                single_reading_agreement(sae, torch.cat(clean.rows[address])[:4096])
+                if isinstance(sae, TopKSAE)
+                else None
             ),
         )
     return found
@@ -158,10 +165,16 @@ class _Runner:
     """Runs one set of sequences through the model again and again."""
 
     def __init__(
-        self, model: HookedModel, rows: list[list[int]], skip: int, forward_tokens: int
+        self,
+        model: HookedModel,
+        rows: list[list[int]],
+        skip: int,
+        forward_tokens: int,
+        steps: Steps,
     ) -> None:
-        self._model, self._rows, self._skip = model, rows, skip
-        self._at_a_time = max(1, forward_tokens // max(map(len, rows)))
+        self._model, self._rows, self._skip, self._steps = model, rows, skip, steps
+        longest = max(map(len, rows))
+        self._at_a_time = sequences_at_a_time(model.device, forward_tokens, longest)
         self._predicted = torch.tensor([len(row) - 1 - skip for row in rows])
 
     def mean(self, loss: Tensor) -> float:
@@ -170,7 +183,6 @@ class _Runner:
 
     def clean(self, sites: Sequence[Address]) -> _Clean:
         """Losses of the unchanged model, and the activations at `sites`."""
-        found: list[dict[Address, Tensor]] = []
 
         def run(chunk: Sequence[list[int]]) -> list[tuple[Tensor, dict[Address, Tensor]]]:
             batch = self._batch(chunk)
@@ -179,6 +191,7 @@ class _Runner:
                 for address in sites:
                     hooks.read(address, partial(seen.__setitem__, address))
                 losses = self._losses(batch)
+            self._steps.advance(len(chunk))
             return [
                 (
                     losses[i],
@@ -188,10 +201,9 @@ class _Runner:
             ]
 
         results = run_batched(self._rows, run, self._at_a_time)
-        found = [rows for _, rows in results]
         return _Clean(
             torch.stack([loss for loss, _ in results]),
-            {address: torch.cat([rows[address] for rows in found]) for address in sites},
+            {address: [rows[address] for _, rows in results] for address in sites},
         )
 
     def replaced(self, address: Address, replace: Callable[[Tensor], Tensor]) -> Tensor:
@@ -206,9 +218,29 @@ class _Runner:
 
             with self._model.hooks() as hooks:
                 hooks.write(address, change)
-                return list(self._losses(batch))
+                losses = self._losses(batch)
+            self._steps.advance(len(chunk))
+            return list(losses)
 
         return torch.stack(run_batched(self._rows, run, self._at_a_time))
+
+    def reconstructed(self, sae: SAE, rows: list[Tensor], mean: Tensor) -> _Reconstruction:
+        """Sparsity and error of a dictionary on the rows of its site, whose mean is `mean`."""
+        n_tokens = sum(map(len, rows))
+        active, missed, total = 0.0, 0.0, 0.0
+        fired = torch.zeros(sae.d_sae, dtype=torch.bool, device=mean.device)
+        for start in range(0, len(rows), self._at_a_time):
+            chunk = rows[start : start + self._at_a_time]
+            x = torch.cat(chunk)
+            code = sae.encode_sparse(x)
+            active += float(code.l0) * len(x)
+            fired |= code.fired
+            missed += float((x - sae(x)).square().sum())
+            total += float((x - mean).square().sum())
+            self._steps.advance(len(chunk))
+        return _Reconstruction(
+            n_tokens, active / n_tokens, missed / total, float((~fired).float().mean())
+        )
 
     def _batch(self, chunk: Sequence[list[int]]) -> Batch:
         return Batch.from_ids(

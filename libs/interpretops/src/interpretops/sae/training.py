@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from interpretops.artifacts import ArtifactKind
 from interpretops.errors import InterpretOpsError
 from interpretops.models import run_batched, site
-from interpretops.progress import SILENT, Monitor
+from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.prompts import PromptSet, Redactor
 from interpretops.sae.activations import ActivationSource, ModelActivations, TensorActivations
-from interpretops.sae.calibration import calibrate_thresholds
+from interpretops.sae.calibration import calibrate_thresholds, calibration_steps
 from interpretops.sae.cards import describe_features
 from interpretops.sae.dictionary import CARDS, INDEX, Dictionary, DictionaryIndex, pack_cards
 from interpretops.sae.evaluation import evaluate_dictionary
@@ -26,7 +26,7 @@ from interpretops.sae.topk import TopKSAE
 from interpretops.tracing import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from interp_engine import Address
     from pydantic import JsonValue
@@ -105,7 +105,7 @@ def _make(
     monitor: Monitor,
 ) -> str:
     sites = list(dict.fromkeys(site(name) for name in spec.sites))
-    stream = _stream(model, source, spec, draft)
+    stream = _stream(model, source, spec, draft, monitor)
     train, heldout = stream.split(spec.heldout, spec.seed)
     activations: ActivationSource
     if isinstance(source, Trace):
@@ -138,11 +138,14 @@ def _make(
         save_checkpoint=save,
         monitor=monitor,
     )
-    if any(isinstance(sae, TopKSAE) for sae in saes.values()):
+    competing = {address: sae for address, sae in saes.items() if isinstance(sae, TopKSAE)}
+    if competing:
+        steps = Steps(
+            monitor, "calibrating features", sum(map(calibration_steps, competing.values()))
+        )
         sample = activations.rows(0, min(activations.n_rows, _CALIBRATION_TOKENS))
-        for address, sae in saes.items():
-            if isinstance(sae, TopKSAE):
-                calibrate_thresholds(sae, sample[address].to(model.device))
+        for address, rival in competing.items():
+            calibrate_thresholds(rival, sample[address].to(model.device), steps=steps)
     evaluation = evaluate_dictionary(
         model,
         saes,
@@ -192,30 +195,34 @@ def _stream(
     source: PromptSet | Trace | TokenStream,
     spec: DictionarySpec,
     draft: Draft,
+    monitor: Monitor,
 ) -> TokenStream:
     if isinstance(source, TokenStream):
         return source
     if isinstance(source, Trace):
         return TokenStream.from_trace(source)
-    answers = _answers(model, source, spec, draft) if spec.answer_tokens else None
+    answers = _answers(model, source, spec, draft, monitor) if spec.answer_tokens else None
     return TokenStream.from_prompts(
         model, source, context_length=spec.context_length, answers=answers
     )
 
 
 def _answers(
-    model: HookedModel, prompts: PromptSet, spec: DictionarySpec, draft: Draft
+    model: HookedModel, prompts: PromptSet, spec: DictionarySpec, draft: Draft, monitor: Monitor
 ) -> list[str]:
     """What the model answers to each prompt, greedily; kept in the draft for a resumed run."""
     kept = draft.path / _ANSWERS
     if kept.is_file():
         answers: list[str] = json.loads(kept.read_bytes())
         return answers
-    answers = run_batched(
-        prompts.texts,
-        lambda chunk: model.generate(list(chunk), spec.answer_tokens),
-        _ANSWERS_AT_A_TIME,
-    )
+    steps = Steps(monitor, "answering prompts", len(prompts))
+
+    def answer(chunk: Sequence[str]) -> list[str]:
+        found = model.generate(list(chunk), spec.answer_tokens)
+        steps.advance(len(chunk))
+        return found
+
+    answers = run_batched(prompts.texts, answer, _ANSWERS_AT_A_TIME)
     if prompts.redacted is not None:  # the model may say what the prompts no longer do
         redactor = Redactor()
         answers = [redactor.scrub(answer)[0] for answer in answers]
