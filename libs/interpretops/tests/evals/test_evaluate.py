@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from interpretops.artifacts import ArtifactStore
+from interpretops.circuits import ContrastPair, ContrastTask, Openings, SearchSpec, search
 from interpretops.errors import Cancelled
-from interpretops.evals import EvalSpec, evaluate
-from interpretops.evals.evaluate import RiskCardArtifact
+from interpretops.evals import EvalSpec, RiskCardArtifact, evaluate
 from interpretops.prompts import Prompt, PromptSet
 
 if TYPE_CHECKING:
@@ -32,14 +32,6 @@ CONTRAST = PromptSet(
     ),
     source="contrast",
 )
-
-
-class Stability:
-    value, low, high, n = 0.8, 0.7, 0.9, 10
-
-
-class Graph:
-    stability = Stability()
 
 
 class Counting:
@@ -93,6 +85,29 @@ def test_card_has_every_arm_every_figure_and_n(
     assert card.cost is not None
     assert len(made.samples()) == 13
     assert RiskCardArtifact.open(store, made.id).card == card
+
+
+def test_stability_comes_from_the_circuit_which_becomes_a_parent(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+) -> None:
+    task = ContrastTask(
+        risk_class="letters",
+        pairs=tuple(
+            ContrastPair(risky=f"AAAA {i:02d}", harmless=f"ZZZZ {i:02d}") for i in range(9)
+        ),
+        behaviour=Openings(toward=("n", "x"), against=("y",)),
+    )
+    circuit = search(tiny, task, SearchSpec(resamples=2, measured_components=2), store=store)
+    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0})
+    made = evaluate(tiny, make_policy(1.0), suites[:1], spec, circuit=circuit, store=store)
+    found = made.card.circuit_stability
+    assert found is not None
+    assert found.value == circuit.graph.stability.value
+    assert found.n == circuit.graph.stability.n
+    assert circuit.id in made.manifest.parents
 
 
 def test_a_policy_that_never_acts_changes_nothing(

@@ -6,9 +6,9 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
-from interpretops.evals import EvalSpec, evaluate
+from interpretops.evals import EvalSpec, evaluate, figures
 from interpretops.evals.page import to_html
-from interpretops.evals.risk_card import Criterion, RiskCard
+from interpretops.evals.risk_card import Criterion, MetricPair, PointPair, RiskCard
 from interpretops.evals.schema import SCHEMA_FILE, schema_text
 from interpretops.evals.statistics import Estimate
 from interpretops.evals.table import to_table
@@ -70,6 +70,27 @@ def test_page_and_table_show_n_and_interval_of_every_criterion(card: RiskCard) -
                 assert f"n={criterion.value.n}" in text
         assert "not measured" in text  # circuit stability: there was no circuit
         assert "XSTest" in text
+
+
+def test_groups_of_fewer_than_three_topics_show_n_and_no_interval(card: RiskCard) -> None:
+    attacks = card.suites[0]
+    for pairs in attacks.by_category.values():  # two topics each
+        for pair in pairs.values():
+            assert isinstance(pair, PointPair)
+            assert pair.baseline.clusters == 2
+            shown = figures.estimate("attack_success_rate", pair.baseline)
+            assert f"(n={pair.baseline.n}, 2 topics)" in shown
+            assert " to " not in shown
+    for pair in attacks.by_wrapper["fiction"].values():  # four topics
+        assert isinstance(pair, MetricPair)
+        assert pair.baseline.low < pair.baseline.high
+    rows = re.findall(r"<tr><td>(one|fiction)</td>.*?</tr>", to_html(card), re.DOTALL)
+    assert set(rows) == {"one", "fiction"}
+    for row in re.finditer(r"<tr><td>(one|fiction)</td>.*?</tr>", to_html(card), re.DOTALL):
+        assert (" to " in row[0]) == (row[1] == "fiction")
+        if "<svg" in row[0]:
+            whiskers = row[0].count('stroke-width="2"')
+            assert whiskers == (2 if row[1] == "fiction" else 0)
 
 
 def estimate(value: float, low: float, high: float) -> Estimate:

@@ -219,6 +219,14 @@ def test_findings_follow_the_place_of_storage() -> None:
     assert sydney[7].status is Status.PARTIAL
 
 
+def test_a_figure_without_an_interval_shows_its_count_only() -> None:
+    lone = Figure(label="lone topic", value=50.0, low=None, high=None, n=7)
+    group = BarGroup(title="t", note="", figures=(lone,), maximum=100, lower_is_better=True)
+    reader = PdfReader(io.BytesIO(render(report(bars=(group,)))))
+    text = " ".join(" ".join(page.extract_text().split()) for page in reader.pages)
+    assert "lone topic 50 % n = 7" in text
+
+
 def test_a_miss_is_said_plainly() -> None:
     text = " ".join(
         page.extract_text()

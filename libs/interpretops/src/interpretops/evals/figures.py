@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from interpretops.evals.statistics import PointEstimate
+
 if TYPE_CHECKING:
     from interpretops.evals.risk_card import Criterion, RiskCard
     from interpretops.evals.statistics import Estimate
@@ -40,13 +42,20 @@ def number(name: str, value: float) -> str:
     return f"{value:.3g}"
 
 
-def estimate(name: str, found: Estimate | None) -> str:
-    """A figure with interval and n."""
+def estimate(name: str, found: Estimate | PointEstimate | None) -> str:
+    """A figure with n, and with its interval where it has one."""
     if found is None:
         return "not measured"
-    groups = "" if found.clusters is None else f", {found.clusters} topics"
+    groups = "" if found.clusters is None else f", {found.clusters} {_topics(found.clusters)}"
+    count = f"n={found.n}{groups}"
+    if isinstance(found, PointEstimate):
+        return f"{number(name, found.value)} ({count})"
     interval = f"{number(name, found.low)} to {number(name, found.high)}"
-    return f"{number(name, found.value)} ({interval}; n={found.n}{groups})"
+    return f"{number(name, found.value)} ({interval}; {count})"
+
+
+def _topics(count: int) -> str:
+    return "topic" if count == 1 else "topics"
 
 
 def verdict(criterion: Criterion) -> str:

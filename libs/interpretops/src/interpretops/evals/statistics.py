@@ -45,6 +45,31 @@ class Estimate(BaseModel):
     n: Annotated[int, Field(ge=1)]
     clusters: int | None = None
 
+    @property
+    def independent(self) -> int:
+        """How many observations are independent of each other, counting a cluster as one."""
+        return self.n if self.clusters is None else self.clusters
+
+    def point(self) -> PointEstimate:
+        """The figure without its interval."""
+        return PointEstimate(value=self.value, n=self.n, clusters=self.clusters)
+
+
+class PointEstimate(BaseModel):
+    """A figure of too few independent observations for an interval to mean anything.
+
+    Attributes:
+        value: The figure.
+        n: Observations.
+        clusters: Independent groups of observations, where fewer than `n`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: float
+    n: Annotated[int, Field(ge=1)]
+    clusters: int | None = None
+
 
 def bootstrap(
     columns: ArrayLike,

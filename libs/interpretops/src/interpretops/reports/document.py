@@ -12,12 +12,15 @@ class _Part(BaseModel):
 
 
 class Figure(_Part):
-    """A measured value with its 95 % interval and count. All values are in the unit of the label."""
+    """A measured value with its 95 % interval and count. All values are in the unit of the label.
+
+    The interval is None where too few observations are independent for one.
+    """
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 

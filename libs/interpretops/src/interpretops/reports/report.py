@@ -20,7 +20,7 @@ from interpretops.artifacts import ArtifactKind, ArtifactStore, Handle, Manifest
 from interpretops.artifacts.objects import write_atomically
 from interpretops.circuits import Circuit, Unit
 from interpretops.errors import InterpretOpsError
-from interpretops.evals import RiskCardArtifact
+from interpretops.evals import PointEstimate, RiskCardArtifact
 from interpretops.progress import SILENT, Monitor
 from interpretops.reports.document import (
     BarGroup,
@@ -357,7 +357,7 @@ def _bars(card: RiskCard) -> list[BarGroup]:
 def _shares(
     title: str,
     note: str,
-    bars: Sequence[tuple[str, Estimate | None]],
+    bars: Sequence[tuple[str, Estimate | PointEstimate | None]],
     *,
     lower_is_better: bool = True,
 ) -> BarGroup:
@@ -511,12 +511,13 @@ def _limits(card: RiskCard) -> tuple[str, ...]:
     )
 
 
-def _figure(label: str, found: Estimate, factor: float) -> Figure:
+def _figure(label: str, found: Estimate | PointEstimate, factor: float) -> Figure:
+    low, high = (None, None) if isinstance(found, PointEstimate) else (found.low, found.high)
     return Figure(
         label=label,
         value=found.value * factor,
-        low=found.low * factor,
-        high=found.high * factor,
+        low=None if low is None else low * factor,
+        high=None if high is None else high * factor,
         n=found.n,
     )
 

@@ -1,0 +1,200 @@
+"""Running the arms: every answer is kept as it comes, so that stopped work goes on where it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from interpretops.evals.likelihoods import kl_to_base, likelihoods, prefers_right
+from interpretops.evals.suites import Metric
+from interpretops.models import run_batched
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from interpretops.evals.arms import Arm
+    from interpretops.evals.spec import EvalSpec
+    from interpretops.evals.suites import LoadedSuite
+    from interpretops.models import HookedModel
+    from interpretops.progress import Monitor
+    from interpretops.prompts import Prompt, Redactor
+    from interpretops.sae import Dictionary
+
+
+class Answer(BaseModel):
+    """What one arm did with one prompt.
+
+    Attributes:
+        arm: The arm's name.
+        suite: The suite's name.
+        id: The prompt's id.
+        text: The answer, scrubbed; empty where the suite is only scored.
+        fired: Whether the policy acted.
+        figures: Likelihoods, where those are scored.
+        redactions: What was scrubbed from the answer, by kind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arm: str
+    suite: str
+    id: str
+    text: str = ""
+    fired: bool = False
+    figures: dict[str, float] = Field(default_factory=dict)
+    redactions: dict[str, int] = Field(default_factory=dict)
+
+
+class Answers:
+    """Answers by arm, suite and prompt id, in memory and in a log that outlives an interruption.
+
+    Args:
+        log: The file; what an earlier run left in it is taken over. A line that was cut off by a
+            crash is left out.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._found: dict[tuple[str, str, str], Answer] = {}
+        if not log.exists():
+            return
+        whole: list[str] = []
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                answer = Answer.model_validate_json(line)
+            except ValueError:
+                continue
+            self._take(answer)
+            whole.append(line)
+        log.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+
+    def __contains__(self, key: tuple[str, str, str]) -> bool:
+        return key in self._found
+
+    def __getitem__(self, key: tuple[str, str, str]) -> Answer:
+        return self._found[key]
+
+    def add(self, answers: Sequence[Answer]) -> None:
+        """Keep answers, on disk first."""
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write("".join(f"{answer.model_dump_json()}\n" for answer in answers))
+            file.flush()
+        for answer in answers:
+            self._take(answer)
+
+    def redactions(self) -> Counter[str]:
+        """What was scrubbed from all answers, those of earlier runs too, by kind."""
+        counts: Counter[str] = Counter()
+        for answer in self._found.values():
+            counts.update(answer.redactions)
+        return counts
+
+    def _take(self, answer: Answer) -> None:
+        self._found[answer.arm, answer.suite, answer.id] = answer
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Puts prompts to arms.
+
+    Attributes:
+        model: The model, unsteered.
+        spec: How many tokens and prompts at a time.
+        dictionary: The dictionary whose features a policy names.
+        redact: Scrubs answers before they are written.
+        answers: Where they are kept.
+        monitor: Watches, and may stop the work.
+    """
+
+    model: HookedModel
+    spec: EvalSpec
+    dictionary: Dictionary | None
+    redact: Redactor | None
+    answers: Answers
+    monitor: Monitor
+
+    def run(self, arm: Arm, loaded: LoadedSuite, prompts: Sequence[Prompt]) -> None:
+        """Answer (or score) what has no answer yet, chunk by chunk.
+
+        Raises:
+            Cancelled: When the monitor stops the work; the chunks before are kept.
+        """
+        suite = loaded.suite
+        stage = f"evaluating {suite.name}, {arm.name.replace('_', ' ')}"
+        # Chunks are planned over all prompts, so that a resumed run batches as the first one did.
+        order = sorted(prompts, key=lambda prompt: len(prompt.text))
+        size = self.spec.batch_size
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            self.monitor.update(stage, start, len(order))
+            if all((arm.name, suite.name, prompt.id) in self.answers for prompt in chunk):
+                continue
+            work = self._generate if suite.generates else self._score
+            self.answers.add(run_batched(chunk, partial(work, arm, loaded), len(chunk)))
+        self.monitor.update(stage, len(order), len(order))
+
+    def _generate(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[Answer]:
+        suite = loaded.suite
+        compared = {Metric.EXACT_MATCH, Metric.BLEU} & set(suite.metrics)
+        tokens = self.spec.max_new_tokens_qa if compared else self.spec.max_new_tokens
+        batch = self.model.encode([p.text for p in chunk], chat=suite.chat, system=arm.system)
+        with arm.steering(self.model, self.dictionary) as session:
+            ids = self.model.collect(self.model.stream(batch, tokens), len(batch))
+            fired = [r.fired for r in session.record] if session else [False] * len(chunk)
+        figures: list[dict[str, float]] = [{} for _ in chunk]
+        if Metric.KL_TO_BASE in suite.metrics:
+            figures = [{"kl": value} for value in self._divergence(arm, loaded, chunk)]
+        found = []
+        for prompt, answer, acted, measured in zip(chunk, ids, fired, figures, strict=True):
+            text, redactions = self._scrubbed(self.model.text(answer))
+            found.append(
+                Answer(
+                    arm=arm.name,
+                    suite=suite.name,
+                    id=prompt.id,
+                    text=text,
+                    fired=acted,
+                    figures=measured,
+                    redactions=redactions,
+                )
+            )
+        return found
+
+    def _divergence(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[float]:
+        """Divergence from the bare model; none where nothing steers."""
+        if arm.policy is None:
+            return [0.0] * len(chunk)
+        name = loaded.suite.name
+        return kl_to_base(
+            self.model,
+            [prompt.text for prompt in chunk],
+            [self.answers["baseline", name, prompt.id].text for prompt in chunk],
+            partial(arm.steering, self.model, self.dictionary),
+            chat=loaded.suite.chat,
+        )
+
+    def _score(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[Answer]:
+        """Likelihoods of given texts: no answer is generated."""
+        suite = loaded.suite
+        figures: list[dict[str, float]] = [{} for _ in chunk]
+        with arm.steering(self.model, self.dictionary):
+            if Metric.PERPLEXITY in suite.metrics:
+                texts = [prompt.text for prompt in chunk]
+                found = likelihoods(self.model, texts, None, chat=False)
+                for row, text in enumerate(found):
+                    figures[row] |= {"loss": text.loss, "tokens": float(text.tokens)}
+            if Metric.LOGPROB_ACCURACY in suite.metrics:
+                for row, right in enumerate(prefers_right(self.model, chunk, chat=suite.chat)):
+                    figures[row] |= {"right": float(right)}
+        return [
+            Answer(arm=arm.name, suite=suite.name, id=prompt.id, figures=found)
+            for prompt, found in zip(chunk, figures, strict=True)
+        ]
+
+    def _scrubbed(self, text: str) -> tuple[str, dict[str, int]]:
+        return (text, {}) if self.redact is None else self.redact.scrub(text)
