@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from interpretops.cli import main
+from interpretops.steering import load_policy
+from safetensors.torch import load_file
 
 from ..conftest import byte_tokenizer, tiny_hf
 
@@ -135,6 +137,37 @@ def test_a_circuit_of_pairs_that_bring_their_own_continuations(
     assert spec["task"]["pairs"][0]["correct"] == " n", "the space decides the token"
 
 
+def test_an_adapter_is_trained_gated_and_can_steer(home: Path, mechctl: Mechctl) -> None:
+    trained = mechctl(
+        "policy", "train-lora", "--config", "config.yaml", "-p", "prompts.json", "--pairs", "6",
+        "--steps", "12", "--learning-rate", "0.02", "--rank", "2", "--layers", "1",
+        "--alpha", "0.5", "--name", "gated", "--out", "lora",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    before, after = map(float, re.findall(r"([\d.]+) nats per token before and ([\d.]+)",
+                                          trained.stdout)[0])  # fmt: skip
+    assert after < before
+    assert "(n = 6 pairs" in trained.stdout
+    assert "training the adapter 12 of 12" in trained.stderr
+    weights = load_file(home / "lora" / "adapter" / "adapter_model.safetensors")
+    assert weights
+    assert all(".layers.1." in name and 2 in tensor.shape for name, tensor in weights.items())
+    assert mechctl("policy", "validate", "lora", "--config", "config.yaml").returncode == 0
+    (gate,) = load_policy(home / "lora").interventions
+    assert gate.type == "lora_gate"
+    assert gate.alpha == 0.5
+    steered = mechctl("steer", "--policy", "lora", "--config", "config.yaml", "Hello")
+    assert steered.returncode == 0, steered.stderr
+    assert "under gated" in steered.stdout
+
+    (home / "lora" / "notes.txt").write_text("mine")
+    refused = mechctl("policy", "train-lora", "--config", "config.yaml", "-p", "prompts.json",
+                      "--out", "lora")  # fmt: skip
+    assert refused.returncode == 2
+    assert "lora is in the way" in refused.stderr
+    assert (home / "lora" / "policy.yaml").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -150,6 +183,13 @@ def test_a_circuit_of_pairs_that_bring_their_own_continuations(
         (["search", "--prompts", "package:toxicity", "--class", "toxicity"], "first words differ"),
         (["policy", "validate", "missing.yaml"], "does not exist"),
         (["policy", "propose", "--circuit", "cx_nothing"], "mechctl artifacts ls"),
+        (["policy", "train-lora", "--out", "new", "--block", "all"], "correct --block"),
+        (["policy", "train-lora", "--out", "new", "--layers", "99"], "layer 99 is out of range"),
+        (["policy", "train-lora", "--out", "new", "--name", "No Spaces"], "correct --name"),
+        (["policy", "train-lora", "--out", "new", "--alpha", "50"], "correct --alpha"),
+        (["policy", "train-lora", "--out", "new", "-p", "package:benign_qa"], "harmless twin"),
+        (["policy", "train-lora", "--prompts", "prompts.json"], "--out"),
+        (["sae-train", "--prompts", "prompts.json", "--features", "1"], "correct --features"),
         (["eval"], "mechctl policy propose"),
         (["report"], "mechctl eval"),
         (["artifacts", "show", "tr_nothing"], "mechctl artifacts ls"),
@@ -222,5 +262,6 @@ def test_help_teaches(mechctl: Mechctl) -> None:
     for verb in ("trace", "sae-train", "search", "steer", "eval", "report"):
         text = mechctl(verb, "--help").stdout
         assert "Example: mechctl" in text
+    assert "Example: mechctl policy train-lora" in mechctl("policy", "train-lora", "--help").stdout
     assert "trace → sae-train → search" in mechctl("--help").stdout
     assert mechctl("--version").stdout.startswith("mechctl ")

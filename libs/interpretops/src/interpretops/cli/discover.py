@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from interpretops.artifacts import Manifest
+    from interpretops.circuits import ContrastPair
     from interpretops.prompts import PromptSet
 
 PromptsOption = Annotated[
@@ -46,9 +47,10 @@ def trace(
     from interpretops.cli.validate import checked
 
     bench = Workbench.open(config)
-    chosen = _layers(layers, bench)
+    chosen = chosen_layers(layers, bench)
     spec = checked(
         tracing.TraceSpec,
+        {"sites": "--layers", "shard_mb": "runtime.memory_mb"},
         sites=tuple(f"resid_post.{layer}" for layer in chosen),
         positions=positions,
         shard_mb=max(1.0, bench.config.runtime.memory_mb / 4),
@@ -104,10 +106,17 @@ def sae_train(
     sites = (
         tuple(str(site) for site in source.sites)
         if isinstance(source, Trace) and layers is None
-        else tuple(f"resid_post.{layer}" for layer in _layers(layers, bench))
+        else tuple(f"resid_post.{layer}" for layer in chosen_layers(layers, bench))
     )
     spec = checked(
-        sae.DictionarySpec, sites=sites, kind=kind, d_sae=features, k=k, tokens=tokens, seed=seed
+        sae.DictionarySpec,
+        {"sites": "--layers", "d_sae": "--features"},
+        sites=sites,
+        kind=kind,
+        d_sae=features,
+        k=k,
+        tokens=tokens,
+        seed=seed,
     )
     with watching() as monitor:
         made = sae.train_dictionary(bench.model, source, spec, store=bench.store, monitor=monitor)
@@ -152,25 +161,10 @@ def search(
     """
     from interpretops import circuits
     from interpretops.cli.validate import checked
-    from interpretops.errors import InterpretOpsError
     from interpretops.sae import Dictionary
 
     bench = Workbench.open(config)
-    loaded = load_redacted(prompts, bench)
-    if any(prompt.split is not None for prompt in loaded):
-        loaded = loaded.filter(lambda prompt: prompt.split == split)
-    twinned = [prompt for prompt in loaded if prompt.twin is not None]
-    if not twinned:
-        raise InterpretOpsError(
-            f"no prompt of {prompts} has a harmless twin to compare with",
-            fix='give each a "twin": the same request made harmless',
-        )
-    contrast = tuple(
-        circuits.ContrastPair(
-            risky=p.text, harmless=str(p.twin), topic=p.topic, correct=p.correct, wrong=p.wrong
-        )
-        for p in twinned
-    )
+    contrast = contrast_pairs(prompts, split, bench)
     task = circuits.ContrastTask(
         risk_class=risk_class,
         pairs=contrast,
@@ -215,6 +209,32 @@ def show_circuit(circuit: object) -> None:
     )
 
 
+def contrast_pairs(ref: str, split: str, bench: Workbench) -> tuple[ContrastPair, ...]:
+    """Prompts beside their harmless twins, of one split where prompts have one.
+
+    Raises:
+        InterpretOpsError: When there are none.
+    """
+    from interpretops.circuits import ContrastPair
+    from interpretops.errors import InterpretOpsError
+
+    loaded = load_redacted(ref, bench)
+    if any(prompt.split is not None for prompt in loaded):
+        loaded = loaded.filter(lambda prompt: prompt.split == split)
+    twinned = [prompt for prompt in loaded if prompt.twin is not None]
+    if not twinned:
+        raise InterpretOpsError(
+            f"no prompt of {ref} has a harmless twin to compare with",
+            fix='give each a "twin": the same request made harmless',
+        )
+    return tuple(
+        ContrastPair(
+            risky=p.text, harmless=str(p.twin), topic=p.topic, correct=p.correct, wrong=p.wrong
+        )
+        for p in twinned
+    )
+
+
 def load_redacted(ref: str, bench: Workbench) -> PromptSet:
     """Prompts, scrubbed where the settings ask for it."""
     from interpretops.prompts import Redactor, load_prompts
@@ -233,7 +253,12 @@ def finish(bench: Workbench, manifest: Manifest, out_dir: Path | None, following
     out.print(f"[dim]next: mechctl {following} {ref}[/]")
 
 
-def _layers(text: str | None, bench: Workbench) -> tuple[int, ...]:
+def chosen_layers(text: str | None, bench: Workbench) -> tuple[int, ...]:
+    """The layers that --layers names, or the model's default two.
+
+    Raises:
+        InterpretOpsError: When it is not a list of numbers.
+    """
     from interpretops.demo import layers
     from interpretops.errors import InterpretOpsError
 

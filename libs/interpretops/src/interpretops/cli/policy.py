@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from interpretops.cli.console import err, out, watching
-from interpretops.cli.discover import finish, load_redacted
+from interpretops.cli.discover import (
+    LayersOption,
+    PromptsOption,
+    chosen_layers,
+    contrast_pairs,
+    finish,
+    load_redacted,
+)
 from interpretops.cli.options import ConfigOption, OutOption, Workbench
 
 if TYPE_CHECKING:
     from interpretops.sae import Dictionary
     from interpretops.steering import Policy
 
-app = typer.Typer(no_args_is_help=True, help="Propose, validate and explain steering policies.")
+ADAPTER = "adapter"
+app = typer.Typer(no_args_is_help=True, help="Propose, train, validate and explain policies.")
 PolicyArgument = Annotated[
     str, typer.Argument(help="A policy's YAML file, its folder, or a policy artifact's id.")
 ]
@@ -58,6 +66,7 @@ def propose(
     data = DemoData(Redactor() if bench.config.compliance.pii_redaction else None)
     spec = checked(
         ProposeSpec,
+        {"policy_id": "--name", "false_positive_budget": "--budget"},
         policy_id=name,
         target_class=found.graph.risk_class,
         false_positive_budget=budget,
@@ -75,6 +84,124 @@ def propose(
         )
     show_evidence(made)
     finish(bench, made.manifest, out_dir, "steer --policy")
+
+
+@app.command("train-lora")
+def train_lora(
+    out_dir: Annotated[
+        Path, typer.Option("--out", "-o", help="A new folder for policy.yaml and adapter/.")
+    ],
+    prompts: PromptsOption = "package:jailbreak",
+    risk_class: Annotated[str, typer.Option("--class", help="The risk it is for.")] = "jailbreak",
+    split: Annotated[
+        str, typer.Option(help="Take only this split where prompts have one.")
+    ] = "train",
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs to train on, at most.")] = 48,
+    config: ConfigOption = None,
+    name: Annotated[str, typer.Option(help="The policy's id.")] = "lora-v1",
+    block: Annotated[str, typer.Option(help="What to adapt in a layer: attn or mlp.")] = "attn",
+    layers: LayersOption = None,
+    rank: Annotated[int, typer.Option(help="The adapter's rank.")] = 4,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Adam's.")] = 2e-3,
+    keep_weight: Annotated[
+        float, typer.Option(help="How much harmless answers count beside refusals.")
+    ] = 1.0,
+    alpha: Annotated[float, typer.Option(help="The gate: what the adapter is weighted by.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Draws pairs and initial weights.")] = 0,
+) -> None:
+    """Train a low-rank adapter that refuses risky prompts, and write the policy that gates it.
+
+    It learns from prompts that each have a harmless twin: to refuse the one, and to answer the
+    other as before. The model's weights are not touched. The adapter is in PEFT's format.
+
+    Example: mechctl policy train-lora --prompts package:jailbreak --out policies/lora
+    """
+    import random
+
+    from interpretops.artifacts.objects import write_atomically
+    from interpretops.circuits import ContrastTask
+    from interpretops.cli.validate import checked
+    from interpretops.steering import LoraGateSpec, Policy, train_lora_gate
+    from interpretops.steering.policy import (
+        POLICY_FILE,
+        Constraints,
+        LoraGate,
+        LoraSelector,
+        Meta,
+        Span,
+    )
+    from interpretops.steering.probe import template_tail
+
+    bench = Workbench.open(config)
+    spec = checked(
+        LoraGateSpec,
+        block=block,
+        layers=None if layers is None else chosen_layers(layers, bench),
+        rank=rank,
+        steps=steps,
+        learning_rate=learning_rate,
+        keep_weight=keep_weight,
+        seed=seed,
+    )
+    meta = checked(
+        Meta,
+        {"id": "--name", "target_class": "--class"},
+        id=name,
+        description="A low-rank adapter trained to refuse",
+        target_class=risk_class,
+    )
+    gate = checked(
+        LoraGate,
+        type="lora_gate",
+        selector=LoraSelector(block=spec.block),
+        alpha=alpha,
+        adapter=ADAPTER,
+    )
+    _make_way(out_dir)
+    contrast = contrast_pairs(prompts, split, bench)
+    drawn = random.Random(seed).sample(contrast, min(pairs, len(contrast)))
+    task = ContrastTask(risk_class=risk_class, pairs=tuple(drawn))
+    with watching() as monitor:
+        made = train_lora_gate(bench.model, task, spec, out_dir / ADAPTER, monitor=monitor)
+    span = Span(prompt_tail=template_tail(bench.model))
+    policy = Policy(
+        meta=meta.model_copy(update={"model": bench.model.ref.fingerprint}),
+        constraints=Constraints(
+            max_latency_overhead_pct=bench.config.runtime.max_latency_overhead_pct
+        ),
+        interventions=[gate.model_copy(update={"span": span})],
+    )
+    write_atomically(out_dir / POLICY_FILE, policy.to_yaml().encode())
+    out.print(
+        f"refusals cost {made.loss_before:.2f} nats per token before and {made.loss_after:.2f} with "
+        f"the adapter; answers to harmless prompts moved by {made.divergence:.3f} nats per token "
+        f"(n = {made.n} pairs, the ones it was trained on)"
+    )
+    out.print(
+        f"[green]✓[/] {out_dir / POLICY_FILE}  gates {out_dir / ADAPTER}\n"
+        "[yellow]It has no condition, so it acts on every request[/]: add one, or see with "
+        "`mechctl eval` what it costs.\n"
+        f"[dim]next: mechctl steer --policy {out_dir}[/]"
+    )
+
+
+def _make_way(folder: Path) -> None:
+    """Remove an earlier policy of this verb, so that half of a new one is not taken for whole.
+
+    Raises:
+        InterpretOpsError: When the folder holds anything else.
+    """
+    from interpretops.errors import InterpretOpsError
+    from interpretops.steering.policy import POLICY_FILE
+
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names - {POLICY_FILE, ADAPTER} or (folder.exists() and not folder.is_dir()):
+        raise InterpretOpsError(
+            f"{folder} is in the way: it holds something other than an adapter and its policy",
+            fix="give --out an empty or new folder",
+        )
+    (folder / POLICY_FILE).unlink(missing_ok=True)
 
 
 @app.command()

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from interpretops.errors import InterpretOpsError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
-def checked(model: type[Spec], **values: Any) -> Spec:
+def checked(
+    model: type[Spec], options: Mapping[str, str] = MappingProxyType({}), **values: Any
+) -> Spec:
     """Build a spec.
+
+    Args:
+        model: The spec's model.
+        options: The option a value comes from, where it is not called as the field is.
+        **values: The values by field.
 
     Raises:
         InterpretOpsError: When a value does not fit.
@@ -22,7 +33,9 @@ def checked(model: type[Spec], **values: Any) -> Spec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "options"
+        option = options.get(name, f"--{name.replace('_', '-')}")
         message = first["msg"].removeprefix("Value error, ")
         raise InterpretOpsError(
-            f"{name} = {first.get('input')!r}: {message}", fix=f"correct --{name.replace('_', '-')}"
+            f"{option.removeprefix('--')} = {first.get('input')!r}: {message}",
+            fix=f"correct {option}",
         ) from error

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.answers import REFUSALS
 from interpretops.errors import InterpretOpsError
-from interpretops.progress import SILENT, Monitor
+from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.steering.lora import LoraAdapter
 from interpretops.steering.objective import RefusalObjective
 from interpretops.steering.probe import template_tail
@@ -105,17 +105,18 @@ def train_lora_gate(
     parameters = [tensor for pair in weights.values() for tensor in pair]
     tail = template_tail(model)
     risky, harmless = zip(*((pair.risky, pair.harmless) for pair in task.pairs), strict=True)
-    refuse = RefusalObjective(model, risky, REFUSALS, tail=tail, batch_size=spec.batch_size)
-    keep = RefusalObjective(
-        model,
-        harmless,
-        _answers(model, harmless, spec),
-        tail=tail,
-        batch_size=spec.batch_size,
-    )
+    answers = _answers(model, harmless, spec, monitor)
+    batches = math.ceil(len(risky) / spec.batch_size)
+    steps = Steps(monitor, "measuring the model as it is", 4 * batches)
+    size = spec.batch_size
+    refuse = RefusalObjective(model, risky, REFUSALS, tail=tail, batch_size=size, steps=steps)
+    keep = RefusalObjective(model, harmless, answers, tail=tail, batch_size=size, steps=steps)
+    reference = []
     with torch.no_grad():
-        before = refuse.mean_loss()
-        reference = [keep.log_probabilities(i) for i in range(len(keep))]
+        before = _mean_loss(refuse, steps)
+        for i in range(len(keep)):
+            reference.append(keep.log_probabilities(i))
+            steps.advance()
     optimiser = torch.optim.Adam(parameters, lr=spec.learning_rate)
     for step in range(spec.steps):
         i = step % len(refuse)
@@ -135,8 +136,12 @@ def train_lora_gate(
         )
     with model.hooks() as hooks, torch.no_grad():
         _attach(hooks, weights)
-        after = refuse.mean_loss()
-        moved = sum(float(keep.divergence(i, x)) for i, x in enumerate(reference)) / len(keep)
+        steps = Steps(monitor, "measuring the adapter", 2 * batches)
+        after = _mean_loss(refuse, steps)
+        moved = 0.0
+        for i, log_probabilities in enumerate(reference):
+            moved += float(keep.divergence(i, log_probabilities)) / len(keep)
+            steps.advance()
     adapter = LoraAdapter(
         {path: (down.detach(), up.detach()) for path, (down, up) in weights.items()}, spec.rank
     )
@@ -180,14 +185,25 @@ def _projections(
                 yield path, (shape[1], shape[0]) if hasattr(module, "in_features") else shape
 
 
-def _answers(model: HookedModel, prompts: Sequence[str], spec: LoraGateSpec) -> list[str]:
+def _answers(
+    model: HookedModel, prompts: Sequence[str], spec: LoraGateSpec, monitor: Monitor
+) -> list[str]:
     """How the model by itself begins its answers."""
+    steps = Steps(monitor, "answering harmless prompts", len(prompts))
     answers: list[str] = []
     for start in range(0, len(prompts), spec.batch_size):
-        answers += model.generate(
-            list(prompts[start : start + spec.batch_size]), spec.answer_tokens
-        )
+        chunk = list(prompts[start : start + spec.batch_size])
+        answers += model.generate(chunk, spec.answer_tokens)
+        steps.advance(len(chunk))
     return answers
+
+
+def _mean_loss(objective: RefusalObjective, steps: Steps) -> float:
+    total = 0.0
+    for i in range(len(objective)):
+        total += float(objective.loss(i))
+        steps.advance()
+    return total / len(objective)
 
 
 def _attach(hooks: SiteHooks, weights: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> None:

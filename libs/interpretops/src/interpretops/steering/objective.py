@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from interpretops.models import HookedModel
+    from interpretops.progress import Steps
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class RefusalObjective:
         refusals: Refusals, dealt out to the prompts in turn.
         tail: How many last prompt tokens are run (and may be changed) at every step.
         batch_size: Prompts per batch.
+        steps: Told of every batch that was prepared.
     """
 
     def __init__(
@@ -50,14 +52,17 @@ class RefusalObjective:
         *,
         tail: int,
         batch_size: int = 16,
+        steps: Steps | None = None,
     ) -> None:
         self.model = model
         self.tail = tail
         dealt = [refusals[i % len(refusals)] for i in range(len(prompts))]
-        self._segments = [
-            self._prepare(prompts[i : i + batch_size], dealt[i : i + batch_size])
-            for i in range(0, len(prompts), batch_size)
-        ]
+        self._segments: list[_Segment] = []
+        for i in range(0, len(prompts), batch_size):
+            chosen = slice(i, i + batch_size)
+            self._segments.append(self._prepare(prompts[chosen], dealt[chosen]))
+            if steps is not None:
+                steps.advance()
 
     def __len__(self) -> int:
         return len(self._segments)
