@@ -135,6 +135,8 @@ def test_a_circuit_of_pairs_that_bring_their_own_continuations(
     assert "correct and wrong continuation" in graph["behaviour"]
     spec = json.loads((home / "circuit" / "manifest.json").read_text())["spec"]
     assert spec["task"]["pairs"][0]["correct"] == " n", "the space decides the token"
+    summary = json.loads((home / "circuit" / "manifest.json").read_text())["summary"]
+    assert "EMAIL" in summary["redacted"], "its manifest holds the pairs"
 
 
 def test_an_adapter_is_trained_gated_and_can_steer(home: Path, mechctl: Mechctl) -> None:

@@ -106,6 +106,7 @@ def search(
     spec: SearchSpec,
     *,
     dictionary: Dictionary | None = None,
+    redacted: Sequence[str] | None = None,
     store: ArtifactStore,
     monitor: Monitor = SILENT,
 ) -> Circuit:
@@ -121,6 +122,8 @@ def search(
         task: The contrast.
         spec: How to search.
         dictionary: Dictionaries whose features are to be scored.
+        redacted: Kinds of personal information that were looked for in the task's prompts, which the
+            manifest holds; None when none were.
         store: Where the circuit is kept.
         monitor: Receives progress.
 
@@ -165,6 +168,7 @@ def search(
                 "units": len(graph.units),
                 "faithfulness": graph.faithfulness.value,
                 "stability": graph.stability.value,
+                "redacted": None if redacted is None else list(redacted),
             }
         )
     return Circuit.open(store, manifest.id)

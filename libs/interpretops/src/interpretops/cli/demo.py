@@ -33,15 +33,14 @@ def demo(
     from interpretops import evals, tracing
     from interpretops.circuits import search
     from interpretops.evals import EvalSpec, load_suites
-    from interpretops.prompts import Redactor, contrast_set
+    from interpretops.prompts import contrast_set
     from interpretops.reports import ReportSpec, write_report
     from interpretops.sae import train_dictionary
     from interpretops.steering import propose_policy
 
     started = time.monotonic()
     bench = Workbench.open(config)
-    redactor = Redactor() if bench.config.compliance.pii_redaction else None
-    data = settings.DemoData(redactor)
+    data = settings.DemoData(bench.redactor)
     model, store = bench.model, bench.store
     out.print(
         f"[bold]{model.name}[/]  {model.n_layers} layers, {model.n_heads} heads, on {model.device}; "
@@ -72,6 +71,7 @@ def demo(
             data.contrast(),
             settings.search_spec(),
             dictionary=dictionary,
+            redacted=bench.redacted,
             store=store,
             monitor=monitor,
         )
@@ -85,6 +85,7 @@ def demo(
             data.fitting(),
             settings.propose_spec(),
             dictionary=dictionary,
+            redacted=bench.redacted,
             store=store,
             monitor=monitor,
         )
@@ -96,7 +97,7 @@ def demo(
         card = evals.evaluate(
             model,
             policy.policy,
-            load_suites(settings.SUITES, redact=redactor),
+            load_suites(settings.SUITES, redact=bench.redactor),
             EvalSpec(
                 comparison_prompts=16,
                 price_per_hour=runtime.price_per_hour,
@@ -107,7 +108,7 @@ def demo(
             dictionary=dictionary,
             contrast=contrast_set(data.attacks, data.wrappers, split="train"),
             parents=[policy.id],
-            redact=redactor,
+            redact=bench.redactor,
             store=store,
             monitor=monitor,
         )

@@ -181,7 +181,13 @@ def search(
     )
     with watching() as monitor:
         made = circuits.search(
-            bench.model, task, spec, dictionary=dictionary, store=bench.store, monitor=monitor
+            bench.model,
+            task,
+            spec,
+            dictionary=dictionary,
+            redacted=bench.redacted,
+            store=bench.store,
+            monitor=monitor,
         )
     show_circuit(made)
     finish(bench, made.manifest, out_dir, "policy propose --circuit")
@@ -237,10 +243,9 @@ def contrast_pairs(ref: str, split: str, bench: Workbench) -> tuple[ContrastPair
 
 def load_redacted(ref: str, bench: Workbench) -> PromptSet:
     """Prompts, scrubbed where the settings ask for it."""
-    from interpretops.prompts import Redactor, load_prompts
+    from interpretops.prompts import load_prompts
 
-    redactor = Redactor() if bench.config.compliance.pii_redaction else None
-    return load_prompts(ref, redact=redactor)
+    return load_prompts(ref, redact=bench.redactor)
 
 
 def finish(bench: Workbench, manifest: Manifest, out_dir: Path | None, following: str) -> None:

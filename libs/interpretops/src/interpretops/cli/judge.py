@@ -62,7 +62,7 @@ def evaluate(
     from interpretops.errors import InterpretOpsError
     from interpretops.evals import EvalSpec, load_suites
     from interpretops.evals import evaluate as measure
-    from interpretops.prompts import Redactor, contrast_set
+    from interpretops.prompts import contrast_set
 
     bench = Workbench.open(config)
     ref = policy
@@ -78,14 +78,13 @@ def evaluate(
         ref = bench.store.get(ref).id  # an exported policy is the artifact, with its lineage
     loaded, dictionary = open_policy(ref, sae, bench)
     circuit_ref = circuit or loaded.meta.circuit
-    redactor = Redactor() if bench.config.compliance.pii_redaction else None
-    data = DemoData(redactor)
+    data = DemoData(bench.redactor)
     runtime = bench.config.runtime
     with watching() as monitor:
         card = measure(
             bench.model,
             loaded,
-            load_suites(suite, only=only or (), redact=redactor),
+            load_suites(suite, only=only or (), redact=bench.redactor),
             checked(
                 EvalSpec,
                 limit=limit,
@@ -97,7 +96,7 @@ def evaluate(
             dictionary=dictionary,
             contrast=contrast_set(data.attacks, data.wrappers, split="train"),
             parents=[ref] if ref.startswith("pol_") else [],
-            redact=redactor,
+            redact=bench.redactor,
             store=bench.store,
             monitor=monitor,
         )

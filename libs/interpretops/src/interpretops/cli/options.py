@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from interpretops.artifacts import ArtifactStore
     from interpretops.config import Config
     from interpretops.models import HookedModel
+    from interpretops.prompts import Redactor
 
 ConfigOption = Annotated[
     Path | None,
@@ -42,6 +43,18 @@ class Workbench:
         from interpretops.config import load_config
 
         return cls(load_config(config))
+
+    @cached_property
+    def redactor(self) -> Redactor | None:
+        """What scrubs personal information, where the settings ask for it."""
+        from interpretops.prompts import Redactor
+
+        return Redactor() if self.config.compliance.pii_redaction else None
+
+    @property
+    def redacted(self) -> tuple[str, ...] | None:
+        """The kinds of personal information it looks for, for the record of what is made."""
+        return None if self.redactor is None else tuple(k.value for k in self.redactor.kinds)
 
     @cached_property
     def store(self) -> ArtifactStore:

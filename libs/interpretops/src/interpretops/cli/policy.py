@@ -55,7 +55,6 @@ def propose(
     from interpretops.circuits import Circuit
     from interpretops.cli.validate import checked
     from interpretops.demo import DemoData
-    from interpretops.prompts import Redactor
     from interpretops.sae import Dictionary
     from interpretops.steering import ProposeSpec, propose_policy
 
@@ -63,7 +62,7 @@ def propose(
     found = Circuit.open(bench.store, circuit)
     dictionary_ref = sae or next((p for p in found.manifest.parents if p.startswith("sae_")), None)
     dictionary = None if dictionary_ref is None else Dictionary.open(bench.store, dictionary_ref)
-    data = DemoData(Redactor() if bench.config.compliance.pii_redaction else None)
+    data = DemoData(bench.redactor)
     spec = checked(
         ProposeSpec,
         {"policy_id": "--name", "false_positive_budget": "--budget"},
@@ -79,6 +78,7 @@ def propose(
             data.fitting(),
             spec,
             dictionary=dictionary,
+            redacted=bench.redacted,
             store=bench.store,
             monitor=monitor,
         )

@@ -198,6 +198,7 @@ def propose_policy(
     spec: ProposeSpec,
     *,
     dictionary: Dictionary | None,
+    redacted: Sequence[str] | None = None,
     store: ArtifactStore,
     monitor: Monitor = SILENT,
 ) -> PolicyArtifact:
@@ -214,6 +215,8 @@ def propose_policy(
         data: Training and validation prompts.
         spec: How to fit.
         dictionary: The dictionary that the circuit's features belong to.
+        redacted: Kinds of personal information that were looked for in `data`, which the manifest
+            holds; None when none were.
         store: Where the policy is kept.
         monitor: Receives progress.
 
@@ -277,6 +280,7 @@ def propose_policy(
                     for i in policy.interventions
                     if isinstance(i, FeatureClamp)
                 ),
+                "redacted": None if redacted is None else list(redacted),
             }
         )
     return PolicyArtifact.open(store, manifest.id)
