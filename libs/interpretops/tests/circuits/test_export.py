@@ -153,6 +153,7 @@ def test_features_and_components_of_one_layer_do_not_collide(
 ) -> None:
     measured = next(unit for unit in circuit.graph.units if unit.ccs is not None)
     names = ["layer1.attn.h1", "layer1.f1", "layer1.mlp", "layer1.f0", "layer1.attn.h0"]
+    names.append("layer1.error")
     units = tuple(measured.model_copy(update={"unit": name}) for name in names)
     graph = circuit.graph.model_copy(update={"units": units, "edges": ()})
     nodes = attribution_graph(graph, tiny.ref, letters(1))["nodes"]

@@ -1,4 +1,4 @@
-"""Features of a dictionary as units: scored like components, patched along their decoder rows."""
+"""Features of a dictionary and its error as units: scored like components, patched in the stream."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from interpretops.circuits import SearchSpec, Unit, search
 from interpretops.circuits.attribution import Gradients, feature_scores
 from interpretops.circuits.patching import Patcher
 from interpretops.circuits.task import PairRuns
@@ -15,9 +16,10 @@ from interpretops.sae.topk import BatchTopKSAE, TopKSAE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from interpretops.artifacts import ArtifactStore
     from interpretops.circuits import ContrastTask
     from interpretops.models import HookedModel
-    from interpretops.sae import SAE
+    from interpretops.sae import SAE, Dictionary
 
 LAYER = 1
 
@@ -35,7 +37,8 @@ def test_a_patched_feature_moves_the_stream_along_its_decoder_row(
     task = letters(1)
     patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: sae})
     scores = feature_scores(patcher, Gradients(patcher, 1))
-    unit = max(scores, key=lambda u: float(scores[u].abs()))
+    features = [unit for unit in scores if unit.kind == "feature"]
+    unit = max(features, key=lambda u: float(scores[u].abs()))
     ours = patcher.patched([unit])
     values: list[torch.Tensor] = []
 
@@ -98,7 +101,8 @@ def test_a_feature_is_scored_exactly_where_patching_it_changes_something(
     task = letters(2)
     sae = _competing(kind, tiny)
     patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: sae})
-    scored = {unit.index for unit in feature_scores(patcher, Gradients(patcher, 1))}
+    scores = feature_scores(patcher, Gradients(patcher, 1))
+    scored = {unit.index for unit in scores if unit.kind == "feature"}
     every = torch.arange(sae.d_sae)
     before = sae.encode_features(patcher.clean.resid[LAYER], every)
     change = (before - patcher.corrupt_features(LAYER, every))[patcher.runs.real]
@@ -117,7 +121,75 @@ def test_features_that_do_not_differ_are_not_scored(
     patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: sae})
     gradients = Gradients(patcher, 1)
     before = set(feature_scores(patcher, gradients))
-    silenced = max(before)
+    silenced = max(unit for unit in before if unit.kind == "feature")
     with torch.no_grad():
         sae.W_enc[:, silenced.index] = 0
     assert set(feature_scores(patcher, gradients)) == before - {silenced}
+
+
+@pytest.mark.parametrize("kind", [None, BatchTopKSAE, TopKSAE])
+def test_scores_of_features_and_error_add_up_to_the_whole_sites(
+    tiny: HookedModel,
+    sae: JumpReLUSAE,
+    letters: Callable[..., ContrastTask],
+    kind: type[BatchTopKSAE | TopKSAE] | None,
+) -> None:
+    task = letters(3)
+    read = sae if kind is None else _competing(kind, tiny)
+    patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: read})
+    gradients = Gradients(patcher, 2)
+    scores = feature_scores(patcher, gradients)
+    change = patcher.clean.resid[LAYER] - patcher.corrupt.resid[LAYER]
+    site = (change * gradients.resid[LAYER])[patcher.runs.real].reshape(3, -1).sum(1)
+    torch.testing.assert_close(sum(scores.values()), site, atol=1e-5, rtol=1e-4)
+    error = scores[Unit(kind="error", layer=LAYER)]
+    assert error.abs().min() > 1e-3  # a random dictionary leaves something out
+    assert (error - site).abs().min() > 1e-3  # and not everything
+
+
+@pytest.mark.parametrize("kind", [None, BatchTopKSAE, TopKSAE])
+def test_patching_all_features_and_the_error_is_patching_the_whole_site(
+    tiny: HookedModel,
+    sae: JumpReLUSAE,
+    letters: Callable[..., ContrastTask],
+    kind: type[BatchTopKSAE | TopKSAE] | None,
+) -> None:
+    task = letters(1)
+    read = sae if kind is None else _competing(kind, tiny)
+    patcher = Patcher(PairRuns(tiny, task, task.pairs), {LAYER: read})
+    error = Unit(kind="error", layer=LAYER)
+    features = [Unit(kind="feature", layer=LAYER, index=i) for i in range(read.d_sae)]
+    values: list[torch.Tensor] = []
+
+    def hook(_: Any, __: Any, out: torch.Tensor) -> torch.Tensor:
+        values.append(out)
+        return values[0]
+
+    handle = tiny.hf.model.layers[LAYER].register_forward_hook(hook)
+    with torch.no_grad():
+        for prompt in (task.pairs[0].harmless, task.pairs[0].risky):
+            logits = tiny.hf(torch.tensor([tiny.token_ids(prompt)])).logits[:, -1]
+    handle.remove()
+    whole = patcher.runs.metric(logits)
+    torch.testing.assert_close(patcher.patched([*features, error]), whole, atol=1e-5, rtol=1e-4)
+    for part in (features, [error]):
+        assert (patcher.patched(part) - whole).abs().min() > 1e-4
+
+
+def test_a_search_measures_the_error_beside_the_features(
+    tiny: HookedModel,
+    letters: Callable[..., ContrastTask],
+    dictionary_of: Callable[..., Dictionary],
+    store: ArtifactStore,
+) -> None:
+    spec = SearchSpec(
+        ig_steps=2, pairs=6, held_out=2, resamples=2, measured_features=3, minimality_units=1
+    )
+    graph = search(tiny, letters(9), spec, dictionary=dictionary_of(tiny), store=store).graph
+    kinds = [Unit.parse(scored.unit).kind for scored in graph.units]
+    assert (kinds.count("feature"), kinds.count("error")) == (3, 1)
+    error = f"layer{LAYER}.error"
+    measured = next(scored for scored in graph.units if scored.unit == error)
+    assert measured.ccs is not None
+    assert (error, "output") in {(edge.source, edge.target) for edge in graph.edges}
+    assert error not in {edge.target for edge in graph.edges}

@@ -100,6 +100,7 @@ def report(**changes: Any) -> Report:
             units=(
                 UnitRow(name="layer0.mlp", kind="mlp", layer=0, ccs=figure("c")),
                 UnitRow(name="layer2.f7", kind="feature", layer=2, ccs=figure("c", -0.2)),
+                UnitRow(name="layer2.error", kind="error", layer=2, ccs=figure("c", 0.1)),
             ),
             edges=(EdgeRow(source="layer0.mlp", target="layer2.f7", score=0.2),),
             quality=(figure("faithfulness"),),

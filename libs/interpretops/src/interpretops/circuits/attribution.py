@@ -15,7 +15,7 @@ import torch
 from interp_engine import Address
 
 from interpretops.circuits.graph import Unit
-from interpretops.circuits.patching import split_heads
+from interpretops.circuits.patching import feature_blocks, left_out, split_heads
 from interpretops.progress import SILENT, Monitor
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 Scores = dict[Unit, torch.Tensor]
 """By unit, one score per pair, `[pairs]`, float32, in units of the metric."""
-
-_FEATURES_AT_ONCE = 8192  # selecting features copies their encoder rows, which bounds memory
 
 
 class Gradients:
@@ -88,26 +86,28 @@ def component_scores(patcher: Patcher, gradients: Gradients) -> Scores:
 
 
 def feature_scores(patcher: Patcher, gradients: Gradients) -> Scores:
-    """Scores of the features of each dictionary, those that differ between the runs.
+    """Scores of the features of each dictionary that differ between the runs, and of its error.
 
     A feature's score is its change times the gradient along its decoder row. Features are read one
     by one (`SAE.encode_features`), as exact patching reads them: the two then speak of the same
-    activation, also where features compete for places.
+    activation, also where features compete for places. The error is what they leave out of the
+    stream: with it, a site's scores add up to the whole site's.
     """
     scores: Scores = {}
     real = patcher.runs.real[..., None]
     for layer, sae in patcher.saes.items():
         clean, corrupt = patcher.clean.resid[layer], patcher.corrupt.resid[layer]
-        for first in range(0, sae.d_sae, _FEATURES_AT_ONCE):
-            end = min(first + _FEATURES_AT_ONCE, sae.d_sae)
-            ids = torch.arange(first, end, device=clean.device)
+        error = (clean.float() - corrupt.float()) * gradients.resid[layer]
+        unexplained = (error * real).sum((1, 2))
+        for ids in feature_blocks(sae):
             with torch.no_grad():
                 change = sae.encode_features(clean, ids) - sae.encode_features(corrupt, ids)
                 along = gradients.resid[layer] @ sae.W_dec[ids].T.float()
                 by_feature = (change * along * real).sum(1)
+            unexplained = unexplained - by_feature.sum(1)
             for i in by_feature.abs().sum(0).nonzero()[:, 0].tolist():
-                unit = Unit(kind="feature", layer=layer, index=first + i)
-                scores[unit] = by_feature[:, i]
+                scores[Unit(kind="feature", layer=layer, index=int(ids[i]))] = by_feature[:, i]
+        scores[Unit(kind="error", layer=layer)] = unexplained
     return scores
 
 
@@ -119,7 +119,8 @@ def edge_scores(
     The input gradient of a unit is that of its own attributed effect by the residual stream it
     reads, with everything else held fixed: one local backward per unit. Attention's three inputs
     (query, key, value; grouped heads as they are) are taken together. An MLP reads the heads of its
-    own layer too, except where attention and MLP run in parallel.
+    own layer too, except where attention and MLP run in parallel. What a dictionary leaves out has
+    edges to others and none to itself, as in circuit-tracer's graphs.
     """
     model, runs = patcher.model, patcher.runs
     resid_pre: dict[int, torch.Tensor] = {}
@@ -143,7 +144,11 @@ def edge_scores(
             if i in patcher.saes or i == last:
                 hooks.write(Address("resid_post", i), partial(leaf, resid_post, i))
         metric = runs.forward(runs.clean).sum()
-        effects = {u: _attributed(u, patcher, gradients, z, mlp, resid_post) for u in units}
+        effects = {
+            unit: _attributed(unit, patcher, gradients, z, mlp, resid_post)
+            for unit in units
+            if unit.kind != "error"
+        }
 
     scores: dict[tuple[Unit, Unit | None], float] = {}
     changes = {unit: _change(unit, patcher) for unit in units}
@@ -186,7 +191,7 @@ def _attributed(
 
 
 def _change(unit: Unit, patcher: Patcher) -> torch.Tensor:
-    """What a unit adds to the residual stream on the clean run beyond the corrupt one."""
+    """What a unit holds of the residual stream on the clean run beyond the corrupt one."""
     real = patcher.runs.real[..., None]
     clean, corrupt = patcher.clean, patcher.corrupt
     if unit.kind == "mlp":
@@ -205,6 +210,10 @@ def _change(unit: Unit, patcher: Patcher) -> torch.Tensor:
                 written = torch.autograd.functional.jvp(norm, whole, written)[1]  # type: ignore[no-untyped-call]
         return written * real
     sae = patcher.saes[unit.layer]
+    if unit.kind == "error":
+        with torch.no_grad():
+            before = left_out(sae, clean.resid[unit.layer])
+            return (before - left_out(sae, corrupt.resid[unit.layer])) * real
     ids = torch.tensor([unit.index], device=real.device)
     with torch.no_grad():
         before = sae.encode_features(clean.resid[unit.layer], ids)

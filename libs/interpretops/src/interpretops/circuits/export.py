@@ -19,6 +19,7 @@ _FEATURE_TYPES = {
     "head": "attention head",
     "mlp": "mlp",
     "feature": "sae feature",
+    "error": "mlp reconstruction error",  # the schema's one kind for what a dictionary leaves out
 }
 
 
@@ -59,8 +60,9 @@ def attribution_graph(graph: CircuitGraph, model: ModelRef, task: ContrastTask) 
 def _node(name: str, strength: float) -> dict[str, Any]:
     unit = Unit.parse(name)
     layer = str(unit.layer)
-    # Cantor pairing of layer and index, as circuit-tracer numbers features.
+    # Cantor pairing of layer and index, as circuit-tracer numbers features; errors are -1 there.
     number = (unit.layer + unit.index) * (unit.layer + unit.index + 1) // 2 + unit.index
+    number = -1 if unit.kind == "error" else number
     return {
         "node_id": f"{layer}_{unit.kind}{unit.index}_0",
         "feature": number,

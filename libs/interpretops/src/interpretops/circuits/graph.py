@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from interpretops.errors import InterpretOpsError
 
-_UNIT = re.compile(r"^layer(\d+)\.(?:(mlp)|attn\.h(\d+)|f(\d+))$")
-_ORDER = {"head": 0, "mlp": 1, "feature": 2}
+_UNIT = re.compile(r"^layer(\d+)\.(?:(mlp|error)|attn\.h(\d+)|f(\d+))$")
+_ORDER = {"head": 0, "mlp": 1, "feature": 2, "error": 3}
 
 
 class _Part(BaseModel):
@@ -20,21 +20,27 @@ class _Part(BaseModel):
 
 @total_ordering
 class Unit(_Part):
-    """An attention head, an MLP, or an SAE feature at the end of a layer.
+    """An attention head, an MLP, an SAE feature at the end of a layer, or what the SAE leaves out.
 
-    Written `layer9.attn.h4`, `layer3.mlp` or `layer12.f47`. Units sort in forward order.
+    Written `layer9.attn.h4`, `layer3.mlp`, `layer12.f47` or `layer12.error`. The features and the
+    error of a layer add up to its end. Units sort in forward order.
     """
 
-    kind: Literal["head", "mlp", "feature"]
+    kind: Literal["head", "mlp", "feature", "error"]
     layer: int
     index: int = 0
 
     def __str__(self) -> str:
-        part = {"head": f"attn.h{self.index}", "mlp": "mlp", "feature": f"f{self.index}"}[self.kind]
-        return f"layer{self.layer}.{part}"
+        numbered = {"head": f"attn.h{self.index}", "feature": f"f{self.index}"}
+        return f"layer{self.layer}.{numbered.get(self.kind, self.kind)}"
 
     def __lt__(self, other: Unit) -> bool:
         return self.order < other.order
+
+    @property
+    def is_component(self) -> bool:
+        """Whether it is one of the heads and MLPs, which together write the residual stream."""
+        return self.kind in ("head", "mlp")
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -51,11 +57,12 @@ class Unit(_Part):
         match = _UNIT.match(text)
         if match is None:
             raise InterpretOpsError(
-                f"{text!r} names no unit", fix="write layer9.attn.h4, layer3.mlp or layer12.f47"
+                f"{text!r} names no unit",
+                fix="write layer9.attn.h4, layer3.mlp layer12.f47 or layer12.error",
             )
-        layer, mlp, head, feature = match.groups()
-        if mlp:
-            return cls(kind="mlp", layer=int(layer))
+        layer, whole, head, feature = match.groups()
+        if whole:
+            return cls(kind=whole, layer=int(layer))
         if head:
             return cls(kind="head", layer=int(layer), index=int(head))
         return cls(kind="feature", layer=int(layer), index=int(feature))
@@ -112,7 +119,8 @@ class CircuitGraph(_Part):
         behaviour: What the metric is, in words.
         n_layers: Layers of the model.
         effect: Mean difference of the metric between risky prompts and their harmless twins.
-        units: Heads and MLPs in the circuit, strongest first, then features.
+        units: Heads and MLPs in the circuit, strongest first, then features and what the
+            dictionaries leave out.
         edges: Edges among them and to the output, strongest first.
         faithfulness: Share of the effect that remains when everything else takes the twin's values.
             Measured on held-out pairs, over heads and MLPs.

@@ -18,10 +18,30 @@ if TYPE_CHECKING:
     from interpretops.models import Batch, HookedModel
     from interpretops.sae import SAE
 
+_FEATURES_AT_ONCE = 8192
+
 
 def split_heads(z: torch.Tensor, n_heads: int) -> torch.Tensor:
     """`z` by head: `[batch, seq, n_heads * head_dim]` as `[batch, seq, n_heads, head_dim]`."""
     return z.reshape(*z.shape[:-1], n_heads, -1)
+
+
+def feature_blocks(sae: SAE) -> Iterator[torch.Tensor]:
+    """Ids of all features in blocks: reading features copies their weights, which bounds memory."""
+    for first in range(0, sae.d_sae, _FEATURES_AT_ONCE):
+        end = min(first + _FEATURES_AT_ONCE, sae.d_sae)
+        yield torch.arange(first, end, device=sae.W_dec.device)
+
+
+def left_out(sae: SAE, x: torch.Tensor) -> torch.Tensor:
+    """What the features, read one by one, do not explain of activations: `[..., d_model]`.
+
+    The dictionary's bias is counted in: it is the same everywhere and no difference holds it.
+    """
+    rest = x.to(sae.W_dec.dtype)
+    for ids in feature_blocks(sae):
+        rest = rest - sae.encode_features(x, ids) @ sae.W_dec[ids]
+    return rest
 
 
 @dataclass(frozen=True)
@@ -87,18 +107,22 @@ class Patcher:
     def _patching(self, units: Sequence[Unit]) -> Iterator[None]:
         heads: dict[int, list[int]] = {}
         features: dict[int, list[int]] = {}
+        errors: set[int] = set()
         with self.model.hooks() as hooks:
             for unit in units:
                 if unit.kind == "head":
                     heads.setdefault(unit.layer, []).append(unit.index)
                 elif unit.kind == "feature":
                     features.setdefault(unit.layer, []).append(unit.index)
+                elif unit.kind == "error":
+                    errors.add(unit.layer)
                 else:
                     hooks.write(Address("mlp_out_post", unit.layer), self._replace_mlp(unit.layer))
             for layer, indices in heads.items():
                 hooks.write(Address("z", layer), self._replace_heads(layer, indices))
-            for layer, indices in features.items():
-                hooks.write(Address("resid_post", layer), self._replace_features(layer, indices))
+            for layer in features.keys() | errors:
+                replace = self._replace_readings(layer, features.get(layer, []), layer in errors)
+                hooks.write(Address("resid_post", layer), replace)
             yield
 
     def _replace_mlp(self, layer: int) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -122,15 +146,21 @@ class Patcher:
 
         return replace
 
-    def _replace_features(
-        self, layer: int, indices: list[int]
+    def _replace_readings(
+        self, layer: int, indices: list[int], error: bool
     ) -> Callable[[torch.Tensor], torch.Tensor]:
-        sae, ids = self.saes[layer], torch.tensor(indices, device=self.model.device)
+        """Features and error move together, each read off the stream before any of them moves."""
+        sae = self.saes[layer]
+        ids = torch.tensor(indices, device=self.model.device, dtype=torch.int64)
         value = self.corrupt_features(layer, ids)
+        rest = left_out(sae, self.corrupt.resid[layer]) if error else None
 
         def replace(x: torch.Tensor) -> torch.Tensor:
-            # Only the features move; what the dictionary does not explain stays as it was.
-            return x + ((value - sae.encode_features(x, ids)) @ sae.W_dec[ids]).to(x.dtype)
+            # Only these move; what else the stream holds stays as it was.
+            change = (value - sae.encode_features(x, ids)) @ sae.W_dec[ids]
+            if rest is not None:
+                change = change + rest - left_out(sae, x)
+            return x + change.to(x.dtype)
 
         return replace
 

@@ -115,7 +115,7 @@ def search(
     Heads and MLPs are the components whose outputs add up to the residual stream: the circuit's
     faithfulness, completeness and minimality are theirs. SAE features are readings of that stream:
     they are attributed and measured beside the components, and what the circuit's features carry
-    together is stated by layer.
+    together is stated by layer, and so is what the dictionary leaves out of the stream: its error.
 
     Args:
         model: The model.
@@ -158,7 +158,7 @@ def search(
         held = Batches(model, task, held_out, saes, spec.batch_size, monitor)
         effect = _require_effect(batches, held)
         scores = batches.attribute(spec.ig_steps)
-        draft.write_tensors(SCORES, {str(u): s for u, s in scores.items() if u.kind != "feature"})
+        draft.write_tensors(SCORES, {str(u): s for u, s in scores.items() if u.is_component})
         graph = _measure(model, task, spec, batches, held, effect, scores, dropped, monitor)
         draft.write_json(GRAPH, graph)
         draft.write_json(ATTRIBUTION_GRAPH, attribution_graph(graph, model.ref, task))
@@ -215,14 +215,15 @@ def _measure(
     circuit = _circuit(batches, scores, spec, monitor)
     verdicts = needed(batches, circuit, spec.minimality_units, monitor)
     features = _strongest_features(scores, spec)
-    measured = [*circuit[: spec.measured_components], *features]
+    errors = [unit for unit in scores if unit.kind == "error"]
+    measured = [*circuit[: spec.measured_components], *features, *errors]
     total = float(batches.effect.mean())
     units = []
     for i, unit in enumerate(measured):
         estimate = float(scores[unit].mean()) / total
         units.append(ScoredUnit(unit=str(unit), attribution=estimate, ccs=batches.lost([unit])))
         monitor.update("measuring each unit", i + 1, len(measured))
-    units.sort(key=lambda u: (Unit.parse(u.unit).kind == "feature", -abs(_ccs(u))))
+    units.sort(key=lambda u: (not Unit.parse(u.unit).is_component, -abs(_ccs(u))))
     matrix = np.stack([scores[unit].numpy() for unit in components], axis=1).astype(np.float64)
     size = len(circuit)
     return CircuitGraph(

@@ -197,7 +197,7 @@ def show_circuit(circuit: object) -> None:
     """Print a circuit's strongest units and how well it explains the behaviour."""
     from rich.table import Table
 
-    from interpretops.circuits import Circuit
+    from interpretops.circuits import Circuit, Unit
 
     assert isinstance(circuit, Circuit)
     graph = circuit.graph
@@ -205,7 +205,7 @@ def show_circuit(circuit: object) -> None:
     for name, ccs in [(u.unit, u.ccs) for u in graph.units if u.ccs is not None][:10]:
         table.add_row(name, f"{ccs.value:+.3f}", f"{ccs.low:+.3f} to {ccs.high:+.3f}")
     out.print(table)
-    size = sum(".f" not in unit.unit for unit in graph.units)
+    size = sum(Unit.parse(unit.unit).is_component for unit in graph.units)
     out.print(
         f"{size} of {graph.components} heads and MLPs keep {graph.faithfulness.value:.0%} of the "
         f"effect on held-out pairs; stability {graph.stability.value:.2f} "
