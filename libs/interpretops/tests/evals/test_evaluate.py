@@ -165,7 +165,7 @@ def test_stopped_anywhere_it_resumes_to_the_same_figures(
         tiny, policy, suites, spec, contrast=CONTRAST, store=ArtifactStore(tmp_path / "whole")
     )
     store = ArtifactStore(tmp_path / "stopped")
-    for stop_after in (4, 9):
+    for stop_after in (4, 9, 60):
         with pytest.raises(Cancelled):
             evaluate(
                 tiny,

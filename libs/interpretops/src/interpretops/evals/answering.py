@@ -14,16 +14,19 @@ from interpretops.evals.suites import Metric
 from interpretops.models import run_batched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from interpretops.evals.arms import Arm
     from interpretops.evals.spec import EvalSpec
     from interpretops.evals.suites import LoadedSuite
-    from interpretops.models import HookedModel
+    from interpretops.models import HookedModel, Step
     from interpretops.progress import Monitor
     from interpretops.prompts import Prompt, Redactor
     from interpretops.sae import Dictionary
+
+    Say = Callable[..., None]
+    """Reports the same step again, with live figures."""
 
 
 class Answer(BaseModel):
@@ -108,7 +111,7 @@ class Answering:
         dictionary: The dictionary whose features a policy names.
         redact: Scrubs answers before they are written.
         answers: Where they are kept.
-        monitor: Watches, and may stop the work.
+        monitor: Hears of every chunk and token, and may stop the work.
     """
 
     model: HookedModel
@@ -134,17 +137,22 @@ class Answering:
             self.monitor.update(stage, start, len(order))
             if all((arm.name, suite.name, prompt.id) in self.answers for prompt in chunk):
                 continue
-            work = self._generate if suite.generates else self._score
-            self.answers.add(run_batched(chunk, partial(work, arm, loaded), len(chunk)))
+            work = partial(self._score, arm, loaded)
+            if suite.generates:
+                say = partial(self.monitor.update, stage, start, len(order))
+                work = partial(self._generate, arm, loaded, say)
+            self.answers.add(run_batched(chunk, work, len(chunk)))
         self.monitor.update(stage, len(order), len(order))
 
-    def _generate(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[Answer]:
+    def _generate(
+        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+    ) -> list[Answer]:
         suite = loaded.suite
         compared = {Metric.EXACT_MATCH, Metric.BLEU} & set(suite.metrics)
         tokens = self.spec.max_new_tokens_qa if compared else self.spec.max_new_tokens
         batch = self.model.encode([p.text for p in chunk], chat=suite.chat, system=arm.system)
         with arm.steering(self.model, self.dictionary) as session:
-            ids = self.model.collect(self.model.stream(batch, tokens), len(batch))
+            ids = self.model.collect(_said(self.model.stream(batch, tokens), say), len(batch))
             fired = [r.fired for r in session.record] if session else [False] * len(chunk)
         figures: list[dict[str, float]] = [{} for _ in chunk]
         if Metric.KL_TO_BASE in suite.metrics:
@@ -198,3 +206,10 @@ class Answering:
 
     def _scrubbed(self, text: str) -> tuple[str, dict[str, int]]:
         return (text, {}) if self.redact is None else self.redact.scrub(text)
+
+
+def _said(steps: Iterator[Step], say: Say) -> Iterator[Step]:
+    """Report every token of a chunk's answers as it comes: a chunk takes long on a CPU."""
+    for number, step in enumerate(steps, 1):
+        say(token=number)
+        yield step

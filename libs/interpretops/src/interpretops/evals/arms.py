@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from interpretops.models import Address
+from interpretops.progress import SILENT, Steps
 from interpretops.steering import Policy, SteeringSession
 from interpretops.steering.policy import Condition, DirectionAdd, LayerSelector, Meta, Span
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from interpretops.artifacts import Draft
     from interpretops.models import HookedModel
+    from interpretops.progress import Monitor
     from interpretops.prompts import PromptSet
     from interpretops.sae import Dictionary
 
@@ -34,6 +36,7 @@ SAFE_SYSTEM_PROMPT = (
 )
 VECTORS = "comparison_directions.safetensors"
 _PROBES = 32  # prompts per side: enough for a mean
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def comparison_arms(
     *,
     dictionary: Dictionary | None,
     seed: int,
+    monitor: Monitor = SILENT,
 ) -> tuple[list[Arm], list[str]]:
     """The fixed comparisons, and a note for each that could not be made.
 
@@ -81,6 +85,10 @@ def comparison_arms(
         draft: Where the directions are written, as part of the card's payload.
         dictionary: The dictionary whose features the policy names.
         seed: Seed of the random direction.
+        monitor: Watches, and may stop the work.
+
+    Raises:
+        Cancelled: When the monitor stops the work.
     """
     arms = [
         Arm("system_prompt", "a system prompt that asks for safe answers", None, SAFE_SYSTEM_PROMPT)
@@ -103,11 +111,16 @@ def comparison_arms(
     harmful = [prompt.text for prompt in pairs]
     harmless = [prompt.twin or "" for prompt in pairs]
     layer = _layer(model, policy)
-    norm = _strength(model, policy, layer, harmful, dictionary)
+    ungated = policy.model_copy(update={"condition": None}).within(policy.folder)
+    steps = Steps(monitor, "preparing comparison directions", 3 * len(pairs))
+    bare = _last(model, layer, harmful, steps)
+    with SteeringSession(model, ungated, dictionary=dictionary):
+        steered = _last(model, layer, harmful, steps)
+    norm = _strength(bare, steered)
     if norm == 0.0:
         notes.append("Comparison directions were left out: the policy leaves the prompt untouched.")
         return arms, notes
-    means = _last_mean(model, layer, harmful) - _last_mean(model, layer, harmless)
+    means = bare.mean(0) - _last(model, layer, harmless, steps).mean(0)
     random = torch.randn(model.d_model, generator=torch.Generator().manual_seed(seed))
     directions = {"diff_means": means, "random_direction": random}
     vectors = {
@@ -171,32 +184,19 @@ def _layer(model: HookedModel, policy: Policy) -> int:
     return max(layers) if layers else model.n_layers // 2
 
 
-def _strength(
-    model: HookedModel,
-    policy: Policy,
-    layer: int,
-    prompts: Sequence[str],
-    dictionary: Dictionary | None,
-) -> float:
+def _strength(bare: torch.Tensor, steered: torch.Tensor) -> float:
     """Median norm of what the policy changes at the last prompt token, where it acts."""
-    ungated = policy.model_copy(update={"condition": None}).within(policy.folder)
-    bare = _last(model, layer, prompts)
-    with SteeringSession(model, ungated, dictionary=dictionary):
-        steered = _last(model, layer, prompts)
     return float((steered - bare).norm(dim=-1).median())
 
 
-def _last_mean(model: HookedModel, layer: int, prompts: Sequence[str]) -> torch.Tensor:
-    return _last(model, layer, prompts).mean(0)
-
-
-def _last(model: HookedModel, layer: int, prompts: Sequence[str]) -> torch.Tensor:
+def _last(model: HookedModel, layer: int, prompts: Sequence[str], steps: Steps) -> torch.Tensor:
     """Residual stream at each prompt's last token, `[prompts, d_model]` float32 on the CPU."""
     where = Address("resid_post", layer)
     rows = []
-    for start in range(0, len(prompts), 16):
-        batch = model.encode(prompts[start : start + 16])
+    for start in range(0, len(prompts), _AT_ONCE):
+        batch = model.encode(prompts[start : start + _AT_ONCE])
         with torch.inference_mode():
             found = model.capture(batch, [where])[where]
         rows.append(batch.at(found, batch.last).float().cpu())
+        steps.advance(len(batch))
     return torch.cat(rows)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from interpretops.models import HookedModel
+    from interpretops.progress import Steps
 
 BLOW_UP = 10.0
 FLOOR = 30.0
@@ -58,6 +59,7 @@ def answer_losses(
     *,
     chat: bool = True,
     batch_size: int = 16,
+    steps: Steps | None = None,
 ) -> list[float | None]:
     """Mean negative log-likelihood of each answer's tokens given its prompt, in nats.
 
@@ -85,6 +87,8 @@ def answer_losses(
                 logits[row, start - 1 : end - 1].float(), batch.input_ids[row, start:end]
             )
             found.append(float(losses))
+        if steps is not None:
+            steps.advance(len(chunk))
         return found
 
     results = run_batched(order, run, batch_size)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from interpretops.artifacts import ArtifactStore, Draft
     from interpretops.circuits import Circuit
+    from interpretops.evals.arms import Arm
     from interpretops.evals.risk_card import RiskCard
     from interpretops.evals.suites import LoadedSuite
     from interpretops.models import HookedModel
@@ -105,11 +106,18 @@ def evaluate(
             for loaded in suites:
                 answering.run(arm, loaded, loaded.prompts.prompts)
 
-        comparisons, notes = (
-            comparison_arms(model, policy, contrast, draft, dictionary=dictionary, seed=spec.seed)
-            if spec.comparison_prompts
-            else ([], [])
-        )
+        comparisons: list[Arm] = []
+        notes: list[str] = []
+        if spec.comparison_prompts:
+            comparisons, notes = comparison_arms(
+                model,
+                policy,
+                contrast,
+                draft,
+                dictionary=dictionary,
+                seed=spec.seed,
+                monitor=monitor,
+            )
         shared = shared_prompts(suites, spec.comparison_prompts)
         for arm in comparisons:
             for loaded in suites:

@@ -10,6 +10,7 @@ from interpretops.evals.judges import RefusalJudge, ToxicityJudge
 from interpretops.evals.risk_card import Verdict
 from interpretops.evals.sampling import spread
 from interpretops.evals.suites import Metric
+from interpretops.progress import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,28 +50,35 @@ def judge_answers(
         Cancelled: When the monitor stops the work.
     """
     generating = [loaded for loaded in suites if loaded.suite.generates]
-    limit = loss_limit(_own_losses(model, generating, answers, batch_size))
+    limit = loss_limit(_own_losses(model, generating, answers, batch_size, monitor))
     verdicts: Verdicts = {}
     for arm in arms:
-        for done, loaded in enumerate(generating):
-            monitor.update(f"judging {arm.name}", done, len(generating))
-            verdicts.update(_judged(model, arm, loaded, answers, limit, batch_size))
+        for loaded in generating:
+            found = _judged(model, arm, loaded, answers, limit, batch_size, monitor)
+            verdicts.update(found)
     return verdicts
 
 
 def _own_losses(
-    model: HookedModel, generating: Sequence[LoadedSuite], answers: Answers, batch_size: int
+    model: HookedModel,
+    generating: Sequence[LoadedSuite],
+    answers: Answers,
+    batch_size: int,
+    monitor: Monitor,
 ) -> list[float]:
     """How likely the bare model finds its own answers."""
+    chosen = [(loaded, spread(loaded.prompts.prompts, _OWN)) for loaded in generating]
+    total = sum(len(prompts) for _, prompts in chosen)
+    steps = Steps(monitor, "judging, what the model finds plausible", total)
     found: list[float] = []
-    for loaded in generating:
-        prompts = spread(loaded.prompts.prompts, _OWN)
+    for loaded, prompts in chosen:
         losses = answer_losses(
             model,
             [prompt.text for prompt in prompts],
             [answers["baseline", loaded.suite.name, prompt.id].text for prompt in prompts],
             chat=loaded.suite.chat,
             batch_size=batch_size,
+            steps=steps,
         )
         found.extend(loss for loss in losses if loss is not None)
     return found
@@ -83,6 +91,7 @@ def _judged(
     answers: Answers,
     limit: float,
     batch_size: int,
+    monitor: Monitor,
 ) -> Verdicts:
     """Verdicts on one arm's answers to one suite."""
     suite = loaded.suite
@@ -90,12 +99,18 @@ def _judged(
     texts = {p.id: answers[arm.name, suite.name, p.id].text for p in prompts}
     own = {p.id: answers["baseline", suite.name, p.id].text for p in prompts}
     changed = [p for p in prompts if texts[p.id] != own[p.id]]
+    # Answers equal to the bare model's need no forward: their step is done as soon as it begins.
+    stage = f"judging {suite.name}, {arm.name.replace('_', ' ')}"
+    steps = Steps(monitor, stage, len(prompts))
+    if len(changed) < len(prompts):
+        steps.advance(len(prompts) - len(changed))
     losses = answer_losses(
         model,
         [p.text for p in changed],
         [texts[p.id] for p in changed],
         chat=suite.chat,
         batch_size=batch_size,
+        steps=steps,
     )
     loss_of = dict(zip((p.id for p in changed), losses, strict=True))
     toxic: dict[str, float] = {}
