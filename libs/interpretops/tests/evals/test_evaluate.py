@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from interpretops.artifacts import ArtifactStore
 from interpretops.circuits import ContrastPair, ContrastTask, Openings, SearchSpec, search
-from interpretops.errors import Cancelled
+from interpretops.errors import Cancelled, InterpretOpsError
 from interpretops.evals import EvalSpec, RiskCardArtifact, evaluate
 from interpretops.prompts import Prompt, PromptSet
 
@@ -184,6 +184,20 @@ def test_stopped_anywhere_it_resumes_to_the_same_figures(
     resumed = evaluate(tiny, policy, suites, spec, contrast=CONTRAST, store=store)
     assert resumed.card == whole.card
     assert resumed.manifest.sha256 == whole.manifest.sha256
+
+
+def test_a_policy_that_does_not_fit_is_refused_before_any_work(
+    make_tiny: Callable[..., HookedModel],
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+) -> None:
+    narrow = make_tiny("llama", hidden_size=16)
+    watch = Counting()
+    spec = SPEC.model_copy(update={"comparison_prompts": 0})
+    with pytest.raises(InterpretOpsError):
+        evaluate(narrow, make_policy(1.0), suites, spec, store=store, monitor=watch)
+    assert watch.calls == []
 
 
 def test_same_work_is_not_done_twice(

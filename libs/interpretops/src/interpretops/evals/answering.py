@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from interpretops.evals.likelihoods import kl_to_base, likelihoods, prefers_right
+from interpretops.evals.likelihoods import kl_to_base, likelihoods, prefers_right, texts_at_a_time
 from interpretops.evals.suites import Metric
 from interpretops.models import run_batched
 
@@ -132,6 +132,8 @@ class Answering:
         # Chunks are planned over all prompts, so that a resumed run batches as the first one did.
         order = sorted(prompts, key=lambda prompt: len(prompt.text))
         size = self.spec.batch_size
+        if not suite.generates:
+            size = texts_at_a_time(self.model, size)
         for start in range(0, len(order), size):
             chunk = order[start : start + size]
             self.monitor.update(stage, start, len(order))
@@ -156,7 +158,7 @@ class Answering:
             fired = [r.fired for r in session.record] if session else [False] * len(chunk)
         figures: list[dict[str, float]] = [{} for _ in chunk]
         if Metric.KL_TO_BASE in suite.metrics:
-            figures = [{"kl": value} for value in self._divergence(arm, loaded, chunk)]
+            figures = [{"kl": value} for value in self._divergences(arm, loaded, say, chunk)]
         found = []
         for prompt, answer, acted, measured in zip(chunk, ids, fired, figures, strict=True):
             text, redactions = self._scrubbed(self.model.text(answer))
@@ -173,18 +175,24 @@ class Answering:
             )
         return found
 
-    def _divergence(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[float]:
+    def _divergences(
+        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+    ) -> list[float]:
         """Divergence from the bare model; none where nothing steers."""
         if arm.policy is None:
             return [0.0] * len(chunk)
-        name = loaded.suite.name
-        return kl_to_base(
-            self.model,
-            [prompt.text for prompt in chunk],
-            [self.answers["baseline", name, prompt.id].text for prompt in chunk],
-            partial(arm.steering, self.model, self.dictionary),
-            chat=loaded.suite.chat,
-        )
+
+        def measure(part: Sequence[Prompt]) -> list[float]:
+            say()
+            return kl_to_base(
+                self.model,
+                [prompt.text for prompt in part],
+                [self.answers["baseline", loaded.suite.name, prompt.id].text for prompt in part],
+                partial(arm.steering, self.model, self.dictionary),
+                chat=loaded.suite.chat,
+            )
+
+        return run_batched(chunk, measure, texts_at_a_time(self.model, len(chunk)))
 
     def _score(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[Answer]:
         """Likelihoods of given texts: no answer is generated."""

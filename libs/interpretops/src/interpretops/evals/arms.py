@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save as safetensors_bytes
 
+from interpretops.evals.likelihoods import texts_at_a_time
 from interpretops.models import Address
 from interpretops.progress import SILENT, Steps
 from interpretops.steering import Policy, SteeringSession
@@ -193,8 +194,9 @@ def _last(model: HookedModel, layer: int, prompts: Sequence[str], steps: Steps) 
     """Residual stream at each prompt's last token, `[prompts, d_model]` float32 on the CPU."""
     where = Address("resid_post", layer)
     rows = []
-    for start in range(0, len(prompts), _AT_ONCE):
-        batch = model.encode(prompts[start : start + _AT_ONCE])
+    size = texts_at_a_time(model, _AT_ONCE)
+    for start in range(0, len(prompts), size):
+        batch = model.encode(prompts[start : start + size])
         with torch.inference_mode():
             found = model.capture(batch, [where])[where]
         rows.append(batch.at(found, batch.last).float().cpu())

@@ -99,13 +99,9 @@ def evaluate(
     with store.draft(
         ArtifactKind.RISK_CARD, work, model=model.ref, parents=made_from, seeds=(spec.seed,)
     ) as draft:
-        answers = Answers(draft.path / _LOG)
-        answering = Answering(model, spec, dictionary, redact, answers, monitor)
         steered = steered_arm(policy)
-        for arm in (BASELINE, steered):
-            for loaded in suites:
-                answering.run(arm, loaded, loaded.prompts.prompts)
-
+        with steered.steering(model, dictionary):
+            pass  # a policy that does not fit the model is refused before any work
         comparisons: list[Arm] = []
         notes: list[str] = []
         if spec.comparison_prompts:
@@ -118,6 +114,12 @@ def evaluate(
                 seed=spec.seed,
                 monitor=monitor,
             )
+
+        answers = Answers(draft.path / _LOG)
+        answering = Answering(model, spec, dictionary, redact, answers, monitor)
+        for arm in (BASELINE, steered):
+            for loaded in suites:
+                answering.run(arm, loaded, loaded.prompts.prompts)
         shared = shared_prompts(suites, spec.comparison_prompts)
         for arm in comparisons:
             for loaded in suites:

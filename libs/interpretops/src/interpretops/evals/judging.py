@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from interpretops.evals import scoring
 from interpretops.evals.degeneration import answer_losses, is_degenerate, loss_limit
 from interpretops.evals.judges import RefusalJudge, ToxicityJudge
+from interpretops.evals.likelihoods import texts_at_a_time
 from interpretops.evals.risk_card import Verdict
 from interpretops.evals.sampling import spread
 from interpretops.evals.suites import Metric
@@ -43,13 +44,14 @@ def judge_answers(
         arms: Whose answers are judged.
         suites: What they were asked; suites that are only scored are passed over.
         answers: The answers, the bare model's (arm `baseline`) among them.
-        batch_size: Answers at a time.
+        batch_size: Answers at a time, at most.
         monitor: Watches, and may stop the work.
 
     Raises:
         Cancelled: When the monitor stops the work.
     """
     generating = [loaded for loaded in suites if loaded.suite.generates]
+    batch_size = texts_at_a_time(model, batch_size)
     limit = loss_limit(_own_losses(model, generating, answers, batch_size, monitor))
     verdicts: Verdicts = {}
     for arm in arms:

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from interpretops.prompts import Prompt
 
 
+_ON_A_CPU = 4
+
+
+def texts_at_a_time(model: HookedModel, batch_size: int) -> int:
+    """How many texts one forward reads where nothing is generated.
+
+    On a CPU few: more are no faster there, and keep whoever watches or stops the work waiting.
+    """
+    return min(batch_size, _ON_A_CPU) if model.device.type == "cpu" else batch_size
+
+
 class Likelihood(NamedTuple):
     """How likely a text, or the end of one, is to the model.
 
