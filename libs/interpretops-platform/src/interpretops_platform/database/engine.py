@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from interpretops_platform.settings import DatabaseSettings, Settings
 
 _CONNECT_SECONDS = 10
+_TRANSIENT_STATES = {
+    "25P03",  # idle_in_transaction_session_timeout: this process was frozen
+    "40001",  # serialization_failure
+    "40P01",  # deadlock_detected
+    "53300",  # too_many_connections
+    "57P01",  # admin_shutdown
+    "57P02",  # crash_shutdown
+    "57P03",  # cannot_connect_now
+}
 
 
 class Database:
@@ -80,6 +90,22 @@ def create_migration_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine
     arguments["server_settings"] = {"application_name": "interpretops-migrate"}
     arguments["command_timeout"] = None
     return create_async_engine(url, poolclass=NullPool, connect_args=arguments)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the database was unreachable or restarting, so that trying again makes sense.
+
+    The transaction may have been committed all the same: only its answer is known to be lost.
+    """
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or _is_transient_state(error.orig)
+    # What happens before a connection exists reaches us as the driver raised it.
+    return isinstance(error, OSError | TimeoutError) or _is_transient_state(error)
+
+
+def _is_transient_state(error: BaseException | None) -> bool:
+    state = getattr(error, "sqlstate", None) or ""
+    return state[:2] == "08" or state in _TRANSIENT_STATES
 
 
 def _connect_arguments(settings: DatabaseSettings, name: str) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""Jobs: accepted once, kept in PostgreSQL, announced through Redis, run under a fenced lease."""

@@ -1,0 +1,118 @@
+"""Accept a job: the row, its first event and its hint, in one transaction or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from ulid import ULID
+
+from interpretops_platform.database.models import Job
+from interpretops_platform.errors import IdempotencyConflictError, PlatformError
+from interpretops_platform.jobs.records import announce, record_event
+from interpretops_platform.jobs.states import EventType
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+class JobRequest(BaseModel):
+    """What is to be done.
+
+    Attributes:
+        kind: Which handler does it; also the name of its queue.
+        spec: What the handler is asked for, validated by the service that submits.
+        inputs: References to the artifacts it starts from.
+        idempotency_key: Two submissions with one key are one job.
+        priority: 0 is served first, 9 last.
+        max_attempts: After this many failed attempts the job is dead-lettered.
+        trace_context: W3C trace headers of the caller.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(pattern="^[a-z][a-z0-9_]{0,31}$")
+    spec: dict[str, Any] = Field(default_factory=dict)
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    idempotency_key: str | None = Field(default=None, pattern="^[!-~]{1,255}$")
+    priority: int = Field(default=5, ge=0, le=9)
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    trace_context: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job that was accepted now (`created`) or by an earlier submission with the same key."""
+
+    job: Job
+    created: bool
+
+
+async def submit(session: AsyncSession, tenant_id: UUID, request: JobRequest) -> Submission:
+    """Accept a job in the caller's transaction.
+
+    Args:
+        session: A `tenant_session`; the job exists once it commits.
+        tenant_id: The tenant of that session.
+        request: What is to be done.
+
+    Raises:
+        IdempotencyConflictError: When the key was used for a different request of this kind.
+        PlatformError: When the request holds text or numbers that JSON in PostgreSQL cannot.
+    """
+    fingerprint = _fingerprint(request)
+    row = {
+        "id": f"job_{ULID()}",
+        "tenant_id": tenant_id,
+        "request_hash": fingerprint,
+        **request.model_dump(),
+    }
+    created = await session.scalar(
+        insert(Job)
+        .values(row)
+        .on_conflict_do_nothing(index_elements=["tenant_id", "kind", "idempotency_key"])
+        .returning(Job)
+    )
+    if created is not None:
+        await record_event(session, tenant_id, created.id, EventType.QUEUED)
+        await announce(session, tenant_id, created.id, created.kind)
+        return Submission(created, created=True)
+    earlier = await session.scalar(
+        select(Job).where(Job.kind == request.kind, Job.idempotency_key == request.idempotency_key)
+    )
+    if earlier is None:
+        raise RuntimeError("a job with this key exists for this tenant, and cannot be read")
+    if earlier.request_hash != fingerprint:
+        raise IdempotencyConflictError(
+            f"the idempotency key {request.idempotency_key!r} was used for a different request",
+            fix="send the same request again, or choose a new key",
+        )
+    return Submission(earlier, created=False)
+
+
+def _fingerprint(request: JobRequest) -> str:
+    content = request.model_dump(include={"kind", "spec", "inputs"})
+    try:
+        canonical = json.dumps(
+            content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+        encoded = canonical.encode()
+    except (TypeError, ValueError, RecursionError):
+        raise _unstorable() from None
+    if r"\u0000" in canonical.replace(r"\\", ""):
+        raise _unstorable()
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def _unstorable() -> PlatformError:
+    return PlatformError(
+        "the request holds a value that cannot be stored as JSON",
+        fix="leave out NUL characters, lone surrogates, NaN and infinities",
+    )
