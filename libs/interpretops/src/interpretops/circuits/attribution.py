@@ -15,12 +15,14 @@ import torch
 from interp_engine import Address
 
 from interpretops.circuits.graph import Unit
+from interpretops.circuits.journal import NO_JOURNAL
 from interpretops.circuits.patching import feature_blocks, left_out, split_heads
 from interpretops.progress import SILENT, Monitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from interpretops.circuits.journal import Journal, Tensors
     from interpretops.circuits.patching import Patcher
 
 Scores = dict[Unit, torch.Tensor]
@@ -36,30 +38,44 @@ class Gradients:
         resid: By layer with a dictionary, `[pairs, seq, d_model]` at `resid_post`.
     """
 
-    def __init__(self, patcher: Patcher, steps: int, monitor: Monitor = SILENT) -> None:
-        model, runs = patcher.model, patcher.runs
+    def __init__(
+        self,
+        patcher: Patcher,
+        steps: int,
+        monitor: Monitor = SILENT,
+        journal: Journal = NO_JOURNAL,
+    ) -> None:
+        model = patcher.model
         layers = range(model.n_layers)
+        totals = journal.recall(
+            f"gradients {steps}", lambda: self._averaged(patcher, steps, monitor), model.device
+        )
+        self.z = [split_heads(totals[str(Address("z", i))], model.n_heads) for i in layers]
+        self.mlp = [totals[str(Address("mlp_out_post", i))] for i in layers]
+        self.resid = {i: totals[str(Address("resid_post", i))] for i in patcher.saes}
+
+    @classmethod
+    def _averaged(cls, patcher: Patcher, steps: int, monitor: Monitor) -> Tensors:
+        model, runs = patcher.model, patcher.runs
         with torch.no_grad():
             embed = model.arch.embed
             clean, corrupt = embed(runs.clean.input_ids), embed(runs.corrupt.input_ids)
-        totals: dict[Address, torch.Tensor] = {}
+        totals: Tensors = {}
         for step in range(steps):
             at = corrupt + (step + 0.5) / steps * (clean - corrupt)
-            taken: dict[Address, torch.Tensor] = {}
+            taken: Tensors = {}
             with torch.enable_grad(), model.hooks() as hooks:
                 start = at.detach().requires_grad_()
                 hooks.write(Address("embeddings"), _constant(start))
-                for address in self._sites(patcher):
-                    hooks.keep(address, taken, address)
+                for address in cls._sites(patcher):
+                    hooks.keep(address, taken, str(address))
                 metric = runs.forward(runs.clean).sum()
             found = torch.autograd.grad(metric, list(taken.values()))
-            for address, gradient in zip(taken, found, strict=True):
+            for name, gradient in zip(taken, found, strict=True):
                 share = gradient.float() / steps
-                totals[address] = totals[address] + share if address in totals else share
+                totals[name] = totals[name] + share if name in totals else share
             monitor.update("attributing", step + 1, steps)
-        self.z = [split_heads(totals[Address("z", i)], model.n_heads) for i in layers]
-        self.mlp = [totals[Address("mlp_out_post", i)] for i in layers]
-        self.resid = {i: totals[Address("resid_post", i)] for i in patcher.saes}
+        return totals
 
     @staticmethod
     def _sites(patcher: Patcher) -> list[Address]:

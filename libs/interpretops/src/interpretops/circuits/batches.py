@@ -13,6 +13,7 @@ from interpretops.circuits.attribution import (
     feature_scores,
 )
 from interpretops.circuits.graph import Edge, Measured, Unit
+from interpretops.circuits.journal import NO_JOURNAL
 from interpretops.circuits.patching import Patcher
 from interpretops.circuits.statistics import ratio
 from interpretops.circuits.task import ContrastPair, ContrastTask, PairRuns
@@ -20,6 +21,7 @@ from interpretops.circuits.task import ContrastPair, ContrastTask, PairRuns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from interpretops.circuits.journal import Journal, Tensors
     from interpretops.models import HookedModel
     from interpretops.progress import Monitor
     from interpretops.sae import SAE
@@ -43,6 +45,7 @@ class Batches:
         saes: dict[int, SAE],
         batch_size: int,
         monitor: Monitor,
+        journal: Journal = NO_JOURNAL,
     ) -> None:
         # Pairs of similar length share a batch, so that little is padding.
         ordered = sorted(pairs, key=lambda pair: len(task.token_ids(model, pair.risky)))
@@ -57,12 +60,13 @@ class Batches:
         self.components = self.patchers[0].components
         self.gradients: list[Gradients] = []
         self._monitor = monitor
+        self._journal = journal
 
     def attribute(self, steps: int) -> dict[Unit, torch.Tensor]:
         """Scores of every unit, `[pairs]` each."""
         parts = []
         for i, patcher in enumerate(self.patchers):
-            gradients = Gradients(patcher, steps)
+            gradients = Gradients(patcher, steps, journal=self._journal.part(i))
             self.gradients.append(gradients)
             parts.append(
                 {**component_scores(patcher, gradients), **feature_scores(patcher, gradients)}
@@ -82,7 +86,12 @@ class Batches:
 
     def patched(self, units: Sequence[Unit]) -> torch.Tensor:
         """The metric per pair with `units` at their corrupt values."""
-        return torch.cat([patcher.patched(units) for patcher in self.patchers])
+        what = " ".join(["patched", *map(str, units)])
+
+        def patch() -> Tensors:
+            return {"metric": torch.cat([patcher.patched(units) for patcher in self.patchers])}
+
+        return self._journal.recall(what, patch, self.effect.device)["metric"]
 
     def lost(self, units: Sequence[Unit]) -> Measured:
         """Share of the effect that is lost when `units` are corrupted."""

@@ -58,7 +58,7 @@ class Unit(_Part):
         if match is None:
             raise InterpretOpsError(
                 f"{text!r} names no unit",
-                fix="write layer9.attn.h4, layer3.mlp layer12.f47 or layer12.error",
+                fix="write layer9.attn.h4, layer3.mlp, layer12.f47 or layer12.error",
             )
         layer, whole, head, feature = match.groups()
         if whole:

@@ -18,6 +18,7 @@ from interpretops.circuits.graph import (
     ScoredUnit,
     Unit,
 )
+from interpretops.circuits.journal import Journal
 from interpretops.circuits.pruning import acdc, by_attribution, by_strength, needed
 from interpretops.circuits.statistics import (
     bootstrap_stability,
@@ -117,6 +118,9 @@ def search(
     they are attributed and measured beside the components, and what the circuit's features carry
     together is stated by layer, and so is what the dictionary leaves out of the stream: its error.
 
+    A search that was stopped or killed goes on where it was when it is called again, and ends with
+    the circuit of an uninterrupted one.
+
     Args:
         model: The model.
         task: The contrast.
@@ -130,6 +134,7 @@ def search(
     Raises:
         InterpretOpsError: When too few pairs are aligned, or the behaviour does not differ between
             risky and harmless prompts.
+        Cancelled: When the monitor stops the work.
     """
     key = _Key(spec=spec, task=task)
     parents = [] if dictionary is None else [dictionary.id]
@@ -154,8 +159,10 @@ def search(
     with store.draft(
         ArtifactKind.CIRCUIT, key, model=model.ref, parents=parents, seeds=[spec.seed]
     ) as draft:
-        batches = Batches(model, task, found_on, saes, spec.batch_size, monitor)
-        held = Batches(model, task, held_out, saes, spec.batch_size, monitor)
+        batches, held = (
+            Batches(model, task, pairs, saes, spec.batch_size, monitor, Journal(draft, name))
+            for name, pairs in (("found_on", found_on), ("held_out", held_out))
+        )
         effect = _require_effect(batches, held)
         scores = batches.attribute(spec.ig_steps)
         draft.write_tensors(SCORES, {str(u): s for u, s in scores.items() if u.is_component})
