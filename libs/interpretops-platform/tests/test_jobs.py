@@ -169,6 +169,30 @@ async def test_a_silent_holder_is_overtaken_and_fenced(new_job, claim, in_sessio
     assert await in_session(leases.finish, second)
 
 
+@pytest.mark.parametrize("ending", ["reaped", "handed back", "failed", "over"])
+async def test_a_lease_that_ended_is_lost_even_before_anyone_else_takes_the_job(
+    database, new_job, claim, in_session, stored, ending
+):
+    job_id = await new_job()
+    lease = (await claim(job_id, seconds=-1)).lease
+    if ending == "reaped":
+        assert await reap(database) == Reaped(requeued=1)
+    elif ending == "handed back":
+        await in_session(leases.hand_back, lease)
+    elif ending == "failed":
+        await in_session(leases.fail, lease, {}, retry=True, retry_seconds=1)
+    else:
+        await in_session(leases.stop_cancelled, lease)
+    before = await stored(job_id)
+    for step in (leases.finish, leases.hand_back, leases.stop_cancelled):
+        with pytest.raises(LeaseLostError):
+            await in_session(step, lease)
+    with pytest.raises(LeaseLostError):
+        await in_session(leases.heartbeat, lease, lease_seconds=30)
+    after = await stored(job_id)
+    assert (after.state, after.finished_at) == (before.state, before.finished_at)
+
+
 async def test_a_heartbeat_keeps_the_lease_and_publishes_progress(
     new_job, claim, in_session, stored, database, tenant_id
 ):

@@ -6,7 +6,7 @@ from interpretops_platform.settings import Settings, load_settings
 
 FILE = """
 model: {name: "EleutherAI/pythia-1.4b", dtype: bfloat16}
-store: {postgres_dsn: "postgresql://owner:secret@db:5432/interpretops"}
+store: {postgres_dsn: "postgresql://owner:hunter2@db:5432/interpretops"}
 jobs: {lease_seconds: 60}
 compliance: {retention_days: 14}
 """
@@ -72,4 +72,6 @@ def test_a_missing_file_and_a_missing_login_say_what_to_do(tmp_path):
 
 
 def test_secrets_do_not_show(config):
-    assert "secret" not in repr(load_settings(config)).replace("SecretStr", "")
+    settings = load_settings(config)
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.model_dump_json()

@@ -6,7 +6,7 @@ A variable wins over the file: `INTERPRETOPS_JOBS__LEASE_SECONDS=60` sets `jobs.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -25,6 +25,7 @@ APP_ROLE = "interpretops_app"
 SYSTEM_ROLE = "interpretops_system"
 """The database role of relay, reaper and claim: all tenants, only the tables of jobs."""
 
+_BUCKET = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
 
@@ -43,7 +44,7 @@ class StoreSettings(_Section):
 
     postgres_dsn: SecretStr | None = None
     s3_endpoint: str | None = None
-    s3_bucket: str | None = None
+    s3_bucket: str | None = Field(default=None, pattern=_BUCKET)
 
 
 class ComplianceSettings(_Section):
@@ -88,6 +89,52 @@ class RedisSettings(_Section):
 
     url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     visibility_timeout_seconds: int = Field(default=3600, ge=1)
+
+
+class ObjectsSettings(_Section):
+    """Where objects are kept: a bucket where one is named, else a folder.
+
+    Attributes:
+        folder: For one machine, or a file system that all machines share.
+        endpoint: Address of an S3 server. Default: `store.s3_endpoint`.
+        bucket: A bucket there. Default: `store.s3_bucket`.
+        region: Region of the bucket; none asks the server.
+        access_key: With `secret_key` the login; without, the role of the machine is used.
+        secret_key: See `access_key`.
+        path_style: Whether the bucket is named in the path, as MinIO wants it, or in the host.
+        sse: Encryption at rest by the server, beside the sealing of tenants.
+        kms_key_id: The key for `sse: kms`.
+        part_mb: Size of the parts of a large upload.
+    """
+
+    folder: Path = Path("./.io_objects")
+    endpoint: str = "https://s3.amazonaws.com"
+    bucket: str | None = Field(default=None, pattern=_BUCKET)
+    region: str | None = None
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    path_style: bool = True
+    sse: Literal["none", "s3", "kms"] = "none"
+    kms_key_id: str | None = None
+    part_mb: int = Field(default=16, ge=5, le=512)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("access_key and secret_key go together")
+        if (self.sse == "kms") != (self.kms_key_id is not None):
+            raise ValueError("kms_key_id belongs to sse: kms")
+        return self
+
+
+class SecuritySettings(_Section):
+    """Keys of the installation.
+
+    Attributes:
+        master_key_file: Wraps the data keys of tenants; without one objects are not sealed.
+    """
+
+    master_key_file: Path | None = None
 
 
 class JobsSettings(_Section):
@@ -138,6 +185,8 @@ class Settings(BaseSettings):
     compliance: ComplianceSettings = ComplianceSettings()
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
+    objects: ObjectsSettings = ObjectsSettings()
+    security: SecuritySettings = SecuritySettings()
     jobs: JobsSettings = JobsSettings()
 
     @classmethod
@@ -182,6 +231,16 @@ class Settings(BaseSettings):
         """
         database = self.database
         return self._role_url("system", database.system_dsn, database.system_password, SYSTEM_ROLE)
+
+    def object_settings(self) -> ObjectsSettings:
+        """The section `objects`, with what the section `store` says where it says nothing."""
+        short = {"endpoint": self.store.s3_endpoint, "bucket": self.store.s3_bucket}
+        missing = {
+            name: value
+            for name, value in short.items()
+            if value is not None and name not in self.objects.model_fields_set
+        }
+        return self.objects.model_copy(update=missing)
 
     def _role_url(
         self, name: str, dsn: SecretStr | None, password: SecretStr | None, role: str

@@ -58,9 +58,9 @@ def steps(context: JobContext) -> JobResult:
 
 
 def stall(context: JobContext) -> JobResult:
-    """Finish when a file appears, reporting nothing until then."""
+    """Finish when the file of this attempt appears, reporting nothing until then."""
     note(context, "started")
-    while not Path(context.spec["gate"]).exists():
+    while not Path(f"{context.spec['gate']}-{context.attempt}").exists():
         time.sleep(0.02)
     note(context, "through the gate")
     return result(context)

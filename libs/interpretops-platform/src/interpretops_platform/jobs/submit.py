@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from ulid import ULID
 
+from interpretops_platform.canonical import sha256_of
 from interpretops_platform.database.models import Job
-from interpretops_platform.errors import IdempotencyConflictError, PlatformError
+from interpretops_platform.errors import IdempotencyConflictError
 from interpretops_platform.jobs.records import announce, record_event
 from interpretops_platform.jobs.states import EventType
 
@@ -65,9 +64,9 @@ async def submit(session: AsyncSession, tenant_id: UUID, request: JobRequest) ->
 
     Raises:
         IdempotencyConflictError: When the key was used for a different request of this kind.
-        PlatformError: When the request holds text or numbers that JSON in PostgreSQL cannot.
+        UnstorableError: When the request holds text or numbers that PostgreSQL cannot store.
     """
-    fingerprint = _fingerprint(request)
+    fingerprint = sha256_of(request.model_dump(include={"kind", "spec", "inputs"}))
     row = {
         "id": f"job_{ULID()}",
         "tenant_id": tenant_id,
@@ -95,24 +94,3 @@ async def submit(session: AsyncSession, tenant_id: UUID, request: JobRequest) ->
             fix="send the same request again, or choose a new key",
         )
     return Submission(earlier, created=False)
-
-
-def _fingerprint(request: JobRequest) -> str:
-    content = request.model_dump(include={"kind", "spec", "inputs"})
-    try:
-        canonical = json.dumps(
-            content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
-        encoded = canonical.encode()
-    except (TypeError, ValueError, RecursionError):
-        raise _unstorable() from None
-    if r"\u0000" in canonical.replace(r"\\", ""):
-        raise _unstorable()
-    return hashlib.sha256(encoded).hexdigest()
-
-
-def _unstorable() -> PlatformError:
-    return PlatformError(
-        "the request holds a value that cannot be stored as JSON",
-        fix="leave out NUL characters, lone surrogates, NaN and infinities",
-    )

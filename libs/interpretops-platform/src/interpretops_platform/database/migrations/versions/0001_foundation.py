@@ -25,7 +25,7 @@ _TABLES = (
 )
 
 _APP_GRANTS = {
-    "tenants": "SELECT",
+    "tenants": "SELECT, UPDATE (wrapped_data_key)",
     "api_keys": "SELECT, INSERT, UPDATE (expires_at, revoked_at, last_used_at)",
     "artifacts": "SELECT, INSERT, DELETE, UPDATE (expires_at)",
     "artifact_parents": "SELECT, INSERT",

@@ -1,0 +1,1 @@
+"""Objects: named by their content, checked whenever they are read, sealed per tenant."""

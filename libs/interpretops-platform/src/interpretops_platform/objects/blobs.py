@@ -1,0 +1,70 @@
+"""What an object store needs from a folder or a bucket: bytes under a key, and no more."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Protocol
+
+from interpretops_platform.errors import PlatformError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from datetime import timedelta
+    from pathlib import Path
+
+
+class BlobNotFoundError(KeyError):
+    """There is nothing under this key."""
+
+
+class StoreUnavailableError(PlatformError):
+    """The store refused or did not answer; the same call may work later."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the object store failed: {what}", fix="try again; if it persists, check its address"
+        )
+
+
+class Blobs(Protocol):
+    """A flat space of immutable blobs. A blob is there in full or not at all."""
+
+    def uri(self, key: str) -> str:
+        """The address of a key."""
+        ...
+
+    def write(self, key: str, source: Path) -> None:
+        """Copy a file to a key; writing what is there already changes nothing.
+
+        Raises:
+            StoreUnavailableError: When it cannot be written now.
+        """
+        ...
+
+    def read(self, key: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a blob for reading.
+
+        Raises:
+            BlobNotFoundError: When there is none.
+            StoreUnavailableError: When it cannot be read now.
+        """
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a blob.
+
+        Raises:
+            StoreUnavailableError: When that cannot be told now.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a blob; removing what is not there is no error.
+
+        Raises:
+            StoreUnavailableError: When it cannot be removed now.
+        """
+        ...
+
+    def presign(self, key: str, expires: timedelta) -> str | None:
+        """A URL that anyone can read the blob from for a while, where the store has such."""
+        ...
