@@ -10,7 +10,7 @@ LIBRARIES := libs/interpretops libs/interpretops-protos libs/interpretops-platfo
 PROJECTS := $(LIBRARIES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format lock protos protos-check bench clean
+.PHONY: help setup demo test test-slow test-faults lint format lock protos protos-check bench clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,10 +38,13 @@ demo: $(READY) ## The whole job on a real model: trace, explain, steer, measure,
 
 test: $(READY) ## All tests but the slow science checks
 	@echo "── testing"
-	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m "not slow"
+	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m "not slow and not faults"
 
 test-slow: $(READY) ## The multi-minute science checks
 	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m slow
+
+test-faults: $(READY) ## Kill, freeze and empty everything at random for some minutes
+	@$(BIN)/pytest libs/interpretops-platform/tests/faults
 
 lint: $(READY) protos-check ## ruff, mypy --strict, the import rules and the contracts
 	@echo "── ruff"  && $(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from interpretops_platform.jobs.states import JobState
 from interpretops_platform.jobs.submit import JobRequest, submit
 from interpretops_platform.jobs.watch import get_job, watch
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 KINDS = ("trace",)
 
@@ -395,6 +396,21 @@ async def test_relays_side_by_side_share_the_work(database, new_job):
     assert sum(sent) == 40
     hints = [job_id for broker in brokers for _, job_id, _ in broker.sent]
     assert sorted(hints) == sorted(ids)
+
+
+async def test_a_relay_frozen_in_its_transaction_loses_its_locks(database, new_job):
+    job_id = await new_job()
+    broker = ListBroker()
+    async with database.system() as frozen:
+        await frozen.execute(select(Outbox.id).with_for_update())
+        assert await relay(database, broker, hint_seconds=30) == 0
+        for _ in range(400):
+            if await relay(database, broker, hint_seconds=30):
+                break
+            await asyncio.sleep(0.05)
+        assert broker.sent == [("trace", job_id, 5)]
+        with pytest.raises(DBAPIError):
+            await frozen.execute(select(Outbox.id))
 
 
 async def test_a_broker_that_refuses_gets_the_rest_later(database, new_job):

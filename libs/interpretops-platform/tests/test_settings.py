@@ -28,10 +28,10 @@ def test_the_file_of_the_readme_is_understood(config):
 
 
 def test_the_environment_wins_key_by_key(config, monkeypatch):
-    monkeypatch.setenv("INTERPRETOPS_JOBS__MAX_ATTEMPTS", "7")
+    monkeypatch.setenv("INTERPRETOPS_JOBS__HINT_SECONDS", "7")
     monkeypatch.setenv("INTERPRETOPS_DATABASE__APP_PASSWORD", "hush")
     settings = load_settings(config)
-    assert (settings.jobs.lease_seconds, settings.jobs.max_attempts) == (60, 7)
+    assert (settings.jobs.lease_seconds, settings.jobs.hint_seconds) == (60, 7)
     app = settings.app_url()
     assert (app.username, app.password, app.database) == (
         "interpretops_app",
@@ -41,8 +41,8 @@ def test_the_environment_wins_key_by_key(config, monkeypatch):
 
 
 def test_settings_made_in_code_ignore_the_environment(monkeypatch):
-    monkeypatch.setenv("INTERPRETOPS_JOBS__MAX_ATTEMPTS", "7")
-    assert Settings().jobs.max_attempts == 3
+    monkeypatch.setenv("INTERPRETOPS_JOBS__HINT_SECONDS", "7")
+    assert Settings().jobs.hint_seconds == 30
 
 
 @pytest.mark.parametrize(

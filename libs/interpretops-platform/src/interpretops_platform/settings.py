@@ -147,10 +147,10 @@ class JobsSettings(_Section):
         hint_seconds: A queued job announced longer ago than this is announced again.
         reaper_seconds: How often expired leases are looked for.
         retry_seconds: Delay before the second attempt; it doubles with each further one.
-        max_attempts: After this many failed attempts a job is dead-lettered.
         progress_seconds: The least time between two progress rows of one job.
         drain_seconds: On shutdown, how long a job may go on before it is handed back.
         watch_seconds: How often a watched job is looked at.
+        time_limit_seconds: A process whose attempt takes longer is killed; none lets it run.
     """
 
     lease_seconds: Seconds = 30
@@ -159,10 +159,10 @@ class JobsSettings(_Section):
     hint_seconds: Seconds = 30
     reaper_seconds: Seconds = 5
     retry_seconds: Seconds = 5
-    max_attempts: int = Field(default=3, ge=1, le=100)
     progress_seconds: Seconds = 1
     drain_seconds: Seconds = 20
     watch_seconds: Seconds = 0.5
+    time_limit_seconds: Seconds | None = None
 
     @model_validator(mode="after")
     def _heartbeats_fit(self) -> Self:

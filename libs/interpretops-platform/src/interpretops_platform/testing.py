@@ -92,6 +92,7 @@ class PostgresServer:
                 owner_dsn=SecretStr(url.render_as_string(hide_password=False)),
                 app_password=SecretStr(self.passwords[APP_ROLE]),
                 system_password=SecretStr(self.passwords[SYSTEM_ROLE]),
+                idle_in_transaction_seconds=1,
             ),
             jobs=JobsSettings(
                 lease_seconds=2,

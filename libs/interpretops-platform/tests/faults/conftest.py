@@ -69,27 +69,29 @@ async def platform(postgres_server, valkey, tmp_path):
     await asyncio.to_thread(postgres_server.execute, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-class WorkerProcess:
-    """A worker: the parent that Celery runs and the child that runs handlers."""
+class Program:
+    """A process of the platform and its children, with the settings in its environment."""
 
-    def __init__(self, settings, journal, log):
+    def __init__(self, arguments, settings, folder, log):
         source = Path(interpretops_platform.__file__).parents[1]
         variables = {
             "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")]),
             "INTERPRETOPS_DATABASE__APP_DSN": _text(settings.app_url()),
             "INTERPRETOPS_DATABASE__SYSTEM_DSN": _text(settings.system_url()),
+            "INTERPRETOPS_DATABASE__IDLE_IN_TRANSACTION_SECONDS": str(
+                settings.database.idle_in_transaction_seconds
+            ),
             "INTERPRETOPS_REDIS__URL": settings.redis.url.get_secret_value(),
             "INTERPRETOPS_REDIS__VISIBILITY_TIMEOUT_SECONDS": str(
                 settings.redis.visibility_timeout_seconds
             ),
-            "INTERPRETOPS_CACHE__DIR": str(journal.parent / "cache"),
+            "INTERPRETOPS_CACHE__DIR": str(folder / "cache"),
         }
-        for key, value in settings.jobs.model_dump().items():
+        for key, value in settings.jobs.model_dump(exclude_none=True).items():
             variables[f"INTERPRETOPS_JOBS__{key.upper()}"] = str(value)
-        program = Path(__file__).with_name("worker_program.py")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, str(program), str(journal)],
+                [sys.executable, *arguments],
                 env=os.environ | variables,
                 stdout=output,
                 stderr=output,
@@ -120,6 +122,7 @@ class Platform:
         self.workers = []
         self._stop = asyncio.Event()
         self._keepers = []
+        self._others = []
 
     async def open(self):
         self.tenant_id = await add_tenant(self.database, "ours")
@@ -130,14 +133,28 @@ class Platform:
         self._keepers.append(asyncio.create_task(keeping))
 
     def start_worker(self):
-        self.workers.append(WorkerProcess(self.settings, self.journal, self.log))
+        """Celery's parent process and the child that runs handlers."""
+        worker = Path(__file__).with_name("worker_program.py")
+        self.workers.append(self._start(str(worker), str(self.journal)))
         return self.workers[-1]
 
-    async def close(self):
-        for worker in self.workers:
-            worker.kill()
+    def start_keeper_process(self):
+        """A keeper that can be killed and frozen."""
+        self._others.append(self._start("-m", "interpretops_platform", "keep"))
+        return self._others[-1]
+
+    def _start(self, *arguments):
+        return Program(arguments, self.settings, self.journal.parent, self.log)
+
+    async def stop_own_keepers(self):
+        """Leave the jobs to keepers that are processes of their own."""
         self._stop.set()
         await asyncio.gather(*self._keepers)
+
+    async def close(self):
+        for program in self.workers + self._others:
+            program.kill()
+        await self.stop_own_keepers()
         await self.database.close()
 
     async def submit(self, kind, spec, **request):

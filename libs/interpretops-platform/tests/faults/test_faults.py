@@ -139,6 +139,33 @@ async def test_two_keepers_do_the_work_of_one(platform):
     assert starts == dict.fromkeys(jobs, 1)
 
 
+async def test_keepers_that_are_killed_or_frozen_stop_nothing(platform):
+    await platform.stop_own_keepers()
+    killed, frozen, last = (platform.start_keeper_process() for _ in range(3))
+    platform.start_worker()
+    jobs = [await platform.submit("steps", QUICK) for _ in range(10)]
+    await platform.until_over(jobs)
+    killed.kill()
+    jobs += [await platform.submit("steps", QUICK) for _ in range(20)]
+    os.kill(frozen.process.pid, signal.SIGSTOP)
+    jobs += [await platform.submit("steps", QUICK) for _ in range(20)]
+    await platform.until_over(jobs)
+    await platform.check_history(jobs)
+    last.terminate()
+    assert await asyncio.to_thread(last.process.wait, 30) == 0
+
+
+async def test_a_handler_that_hangs_is_killed_and_buried(platform, tmp_path):
+    limited = platform.settings.jobs.model_copy(update={"time_limit_seconds": 1})
+    platform.settings = platform.settings.model_copy(update={"jobs": limited})
+    platform.start_worker()
+    hangs = await platform.submit("stall", {"gate": str(tmp_path / "never")}, max_attempts=1)
+    fine = await platform.submit("steps", QUICK)
+    await platform.until_over([hangs, fine])
+    assert (await platform.job(hangs)).state == "DEAD_LETTERED"
+    assert (await platform.job(fine)).state == "SUCCEEDED"
+
+
 async def test_a_running_job_is_cancelled_at_a_step(platform):
     platform.start_worker()
     job_id = await platform.submit("steps", SLOW)
@@ -166,7 +193,8 @@ async def test_failures_are_tried_again_and_mistakes_are_not(platform):
     flaky = await platform.submit("flaky", {"failures": 2})
     hopeless = await platform.submit("flaky", {"failures": 9}, max_attempts=2)
     mistake = await platform.submit("mistake", {})
-    await platform.until_over([flaky, hopeless, mistake])
+    dangling = await platform.submit("dangling", {}, max_attempts=1)
+    await platform.until_over([flaky, hopeless, mistake, dangling])
     job = await platform.job(flaky)
     assert (job.state, job.attempt, job.error) == ("SUCCEEDED", 3, None)
     job = await platform.job(hopeless)
@@ -174,6 +202,8 @@ async def test_failures_are_tried_again_and_mistakes_are_not(platform):
     assert "password" not in str(job.error)
     job = await platform.job(mistake)
     assert (job.state, job.attempt, job.error["fix"]) == ("FAILED", 1, "name another one")
+    job = await platform.job(dangling)
+    assert (job.state, job.error["type"]) == ("DEAD_LETTERED", "IntegrityError")
 
 
 async def test_a_worker_that_shuts_down_hands_its_work_back(platform):
@@ -212,13 +242,15 @@ async def test_progress_is_published_while_the_work_goes_on(platform):
     assert (await platform.job(job_id)).progress["done"] == 20
 
 
-async def test_a_storm_of_faults_loses_nothing(platform, postgres, valkey):
+@pytest.mark.parametrize(
+    "rounds", [1, pytest.param(10, marks=pytest.mark.faults)], ids=["short", "long"]
+)
+async def test_a_storm_of_faults_loses_nothing(platform, postgres, valkey, rounds):
     """Random faults over many short jobs, with the seed in the message of a failure."""
     seed = random.SystemRandom().randrange(10**6)
     dice = random.Random(seed)
     for _ in range(2):
         platform.start_worker()
-    jobs = []
 
     async def kill_child():
         await asyncio.to_thread(_kill_some_child, platform, dice)
@@ -226,6 +258,13 @@ async def test_a_storm_of_faults_loses_nothing(platform, postgres, valkey):
     async def kill_worker():
         dice.choice(platform.workers[-2:]).kill()
         platform.start_worker()
+
+    async def freeze_child():
+        children = await asyncio.to_thread(_children, platform, dice)
+        for child in children[-1:]:
+            child.suspend()
+            await asyncio.sleep(2 * platform.settings.jobs.lease_seconds)
+            child.resume()
 
     async def empty_redis():
         with redis.Redis.from_url(valkey.url) as client:
@@ -239,24 +278,27 @@ async def test_a_storm_of_faults_loses_nothing(platform, postgres, valkey):
         await asyncio.to_thread(postgres.stop, immediate=True)
         await asyncio.to_thread(postgres.start)
 
-    faults = [kill_child, kill_worker, empty_redis, crash_redis, crash_postgres]
-    dice.shuffle(faults)
-    for fault in faults:
+    faults = [kill_child, kill_worker, freeze_child, empty_redis, crash_redis, crash_postgres]
+    jobs, history = [], []
+    for fault in (fault for _ in range(rounds) for fault in dice.sample(faults, len(faults))):
+        history.append(fault.__name__)
         for _ in range(6):
             spec = {"steps": dice.randrange(1, 6), "seconds": 0.02}
-            jobs.append(await platform.submit("steps", spec, max_attempts=20))
+            jobs.append(await platform.submit("steps", spec, max_attempts=50))
         await asyncio.sleep(dice.uniform(0.1, 0.6))
         await fault()
     try:
         await platform.until_over(jobs)
         await platform.check_history(jobs)
     except AssertionError as error:
-        names = [fault.__name__ for fault in faults]
-        raise AssertionError(f"seed {seed}, faults {names}") from error
+        raise AssertionError(f"seed {seed}, faults {history}") from error
 
 
 def _kill_some_child(platform, dice):
-    parent = dice.choice([worker.process.pid for worker in platform.workers[-2:]])
-    children = psutil.Process(parent).children() if psutil.pid_exists(parent) else []
-    if children:
-        children[-1].kill()
+    for child in _children(platform, dice)[-1:]:
+        child.kill()
+
+
+def _children(platform, dice):
+    worker = dice.choice(platform.workers[-2:]).process.pid
+    return psutil.Process(worker).children() if psutil.pid_exists(worker) else []

@@ -87,6 +87,12 @@ def mistake(context: JobContext) -> JobResult:
     raise PlatformError("the model is unknown", fix="name another one")
 
 
+def dangling(context: JobContext) -> JobResult:
+    """Name a result that does not exist."""
+    note(context, "started")
+    return JobResult("tr_missing")
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(process)d %(levelname)s %(message)s")
     handlers = {
@@ -95,5 +101,6 @@ if __name__ == "__main__":
         "poison": poison,
         "flaky": flaky,
         "mistake": mistake,
+        "dangling": dangling,
     }
     work(load_settings(), handlers)

@@ -44,6 +44,7 @@ def create_celery(settings: Settings) -> Celery:
         task_reject_on_worker_lost=True,
         task_ignore_result=True,
         task_create_missing_queues=True,
+        task_time_limit=settings.jobs.time_limit_seconds,
         result_backend=None,
         worker_pool="prefork",
         worker_concurrency=1,

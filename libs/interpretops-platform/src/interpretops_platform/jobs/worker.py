@@ -11,6 +11,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import shutil
 import socket
 import threading
 import time
@@ -86,7 +87,8 @@ class JobContext:
         inputs: References to the artifacts to start from.
         trace_context: W3C trace headers of whoever submitted it.
         checkpoint_uri: What an earlier attempt saved, if any did.
-        folder: Scratch space of this attempt alone; the handler makes it if it needs it.
+        folder: Scratch space of this attempt alone, made by the handler if it needs it and deleted
+            when the attempt ends; a checkpoint lies elsewhere.
         progress: What was reported last.
     """
 
@@ -235,11 +237,12 @@ class Worker:
         try:
             settle = self._attempt(context, claimed)
             keeping.cancel()
-            self.write(claimed.lease, settle)
+            self._settle(claimed.lease, settle)
         except LeaseLostError as error:
             _LOG.warning("%s", error.problem)
         finally:
             keeping.cancel()
+            shutil.rmtree(context.folder, ignore_errors=True)
 
     def _attempt(
         self, context: JobContext, claimed: ClaimedJob
@@ -267,6 +270,16 @@ class Worker:
                 await result.accept(session)
 
         return accept
+
+    def _settle(self, lease: Lease, settle: Callable[[AsyncSession], Awaitable[object]]) -> None:
+        try:
+            self.write(lease, settle)
+        except LeaseLostError:
+            raise
+        except Exception as error:
+            # The result itself was refused, by a constraint for example.
+            _LOG.exception("the result of attempt %d of %s", lease.token, lease.job_id)
+            self.write(lease, self._failure(lease, error))
 
     def _failure(
         self, lease: Lease, error: Exception

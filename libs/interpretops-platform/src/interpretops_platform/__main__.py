@@ -1,0 +1,85 @@
+"""`python -m interpretops_platform`: what every installation runs beside its services."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interpretops_platform.database import migrate
+from interpretops_platform.database.engine import Database, create_migration_engine
+from interpretops_platform.errors import PlatformError
+from interpretops_platform.jobs.broker import CeleryBroker, create_celery
+from interpretops_platform.jobs.keeper import keep_jobs_moving
+from interpretops_platform.settings import APP_ROLE, SYSTEM_ROLE, load_settings
+
+if TYPE_CHECKING:
+    from interpretops_platform.settings import Settings
+
+
+async def migrate_database(settings: Settings) -> None:
+    """Bring the database up to this version, and let its roles log in with the set passwords.
+
+    Raises:
+        SettingsError: When no owner is configured.
+    """
+    engine = create_migration_engine(settings.owner_url(), settings.database)
+    try:
+        await migrate.upgrade(engine)
+        passwords = {
+            role: password.get_secret_value()
+            for role, password in (
+                (APP_ROLE, settings.database.app_password),
+                (SYSTEM_ROLE, settings.database.system_password),
+            )
+            if password is not None
+        }
+        await migrate.set_passwords(engine, passwords)
+    finally:
+        await engine.dispose()
+
+
+async def keep(settings: Settings) -> None:
+    """Keep jobs moving until SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError: When the system role has no way to log in.
+    """
+    settings.system_url()  # what is missing is said here, not out of a group of tasks
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    database = Database(settings, name="interpretops-keeper")
+    try:
+        broker = CeleryBroker(create_celery(settings))
+        await keep_jobs_moving(database, broker, settings.jobs, stop)
+    finally:
+        await database.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        Exit status: 0, or 2 when the installation is set up in a way that cannot work.
+    """
+    commands = {"migrate": migrate_database, "keep": keep}
+    parser = argparse.ArgumentParser(prog="python -m interpretops_platform")
+    parser.add_argument("command", choices=commands, help="what to run")
+    parser.add_argument("--config", type=Path, help="a config.yaml")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(commands[chosen.command](load_settings(chosen.config)))
+    except PlatformError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
