@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class PlatformError(Exception):
     """Something a caller can fix; the edge answers it with a 4xx and never with a traceback.
@@ -9,7 +11,12 @@ class PlatformError(Exception):
     Args:
         problem: What is wrong, as a clause without a final full stop.
         fix: What to do about it, in the imperative.
+
+    Attributes:
+        transient: Whether the same thing may work later without anybody fixing anything.
     """
+
+    transient: ClassVar[bool] = False
 
     def __init__(self, problem: str, *, fix: str) -> None:
         self.problem = " ".join(problem.split()).rstrip(".")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -116,7 +117,13 @@ class JobContext:
             HandBackError: When the worker shuts down and its patience is over.
             LeaseLostError: When another attempt took over.
         """
-        self.progress = {"stage": stage, "done": done, "total": total, "figures": figures}
+        self.progress = {
+            "stage": _storable(stage),
+            "done": done,
+            "total": total,
+            # A loss that diverged is no number in JSON; the rest of the report still is.
+            "figures": {name: float(x) for name, x in figures.items() if math.isfinite(x)},
+        }
         self.check()
 
     def check(self) -> None:
@@ -134,13 +141,24 @@ class JobContext:
         if self._worker.drained():
             raise HandBackError(self.job_id)
 
+    def in_session(self, work: Callable[[AsyncSession], Awaitable[_T]]) -> _T:
+        """Run something in a transaction of the tenant, and wait for it.
+
+        It is run again where the database went away, so it must bear being done twice. What must be
+        done once goes into `JobResult.accept`.
+
+        Args:
+            work: Given a `tenant_session`.
+        """
+        return self._worker.in_session(self.tenant_id, work)
+
     def save_checkpoint(self, uri: str) -> None:
         """Say where the next attempt would go on; it is written when this returns.
 
         Raises:
             LeaseLostError: When another attempt took over.
         """
-        self._worker.write(self._lease, lambda s: leases.save_checkpoint(s, self._lease, uri))
+        self.in_session(lambda session: leases.save_checkpoint(session, self._lease, uri))
         self.checkpoint_uri = uri
 
     async def keep_alive(self) -> None:
@@ -273,13 +291,13 @@ class Worker:
 
     def _settle(self, lease: Lease, settle: Callable[[AsyncSession], Awaitable[object]]) -> None:
         try:
-            self.write(lease, settle)
+            self.in_session(lease.tenant_id, settle)
         except LeaseLostError:
             raise
         except Exception as error:
             # The result itself was refused, by a constraint for example.
             _LOG.exception("the result of attempt %d of %s", lease.token, lease.job_id)
-            self.write(lease, self._failure(lease, error))
+            self.in_session(lease.tenant_id, self._failure(lease, error))
 
     def _failure(
         self, lease: Lease, error: Exception
@@ -293,23 +311,24 @@ class Worker:
             "problem": problem if curable else f"the work failed with {type(error).__name__}",
             "fix": fix if curable else "look at the log of the worker",
         }
+        body = {name: _storable(text) for name, text in body.items()}
+        retry = not curable or getattr(error, "transient", False)
         delay = self.settings.jobs.retry_seconds
-        return lambda session: leases.fail(
-            session, lease, body, retry=not curable, retry_seconds=delay
-        )
+        return lambda session: leases.fail(session, lease, body, retry=retry, retry_seconds=delay)
 
-    def write(self, lease: Lease, change: Callable[[AsyncSession], Awaitable[object]]) -> None:
-        """Change the job in a transaction of its tenant, waiting for the database if need be.
+    def in_session(self, tenant_id: UUID, work: Callable[[AsyncSession], Awaitable[_T]]) -> _T:
+        """Run something in a transaction of a tenant, waiting for the database if need be.
 
-        Raises:
-            LeaseLostError: When another attempt took over.
+        Args:
+            tenant_id: The tenant.
+            work: Given a `tenant_session`; it bears being run again after a lost answer.
         """
 
-        async def transaction() -> None:
-            async with tenant_session(self.database, lease.tenant_id) as session:
-                await change(session)
+        async def transaction() -> _T:
+            async with tenant_session(self.database, tenant_id) as session:
+                return await work(session)
 
-        self._persist(transaction)
+        return self._persist(transaction)
 
     def _persist(self, action: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Run something on the loop, again and again while the database cannot be reached.
@@ -326,6 +345,11 @@ class Worker:
                 _LOG.warning("waiting for the database: %s", error)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _storable(text: object) -> str:
+    """The text without what PostgreSQL cannot store."""
+    return str(text).replace("\0", "").encode(errors="replace").decode()
 
 
 def create_worker_app(worker: Worker) -> Celery:

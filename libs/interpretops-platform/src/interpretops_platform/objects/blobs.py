@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, ClassVar, Protocol
 
 from interpretops_platform.errors import PlatformError
 
@@ -18,6 +18,8 @@ class BlobNotFoundError(KeyError):
 
 class StoreUnavailableError(PlatformError):
     """The store refused or did not answer; the same call may work later."""
+
+    transient: ClassVar[bool] = True
 
     def __init__(self, what: str) -> None:
         super().__init__(
