@@ -92,15 +92,17 @@ class ObjectStore:
                 source = content
             sha256, size = _digest(source)
             key = self._key(sha256)
-            ref = ObjectRef(
-                uri=self._blobs.uri(key), sha256=sha256, size=size, media_type=media_type
-            )
             if not self._blobs.exists(key):
                 if self._seal is None:
                     self._blobs.write(key, source)
                 else:
                     self._write_sealed(self._seal, key, source, sha256)
-        return ref
+        return self.ref(sha256, size, media_type)
+
+    def ref(self, sha256: str, size: int, media_type: str) -> ObjectRef:
+        """How this tenant names some content, whether it is there or not."""
+        uri = self._blobs.uri(self._key(sha256))
+        return ObjectRef(uri=uri, sha256=sha256, size=size, media_type=media_type)
 
     def pieces(self, ref: ObjectRef) -> Iterator[bytes]:
         """The content, a piece at a time; the last piece is given out only if all of it is right.
