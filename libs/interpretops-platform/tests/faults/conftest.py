@@ -29,7 +29,7 @@ from interpretops_platform.testing import add_tenant, migrated_server
 from pydantic import SecretStr
 from sqlalchemy import select
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which something that should happen is said never to happen."""
 
 
@@ -131,6 +131,11 @@ class Platform:
     def start_keeper(self):
         keeping = keep_jobs_moving(self.database, self.broker, self.settings.jobs, self._stop)
         self._keepers.append(asyncio.create_task(keeping))
+
+    def change_jobs(self, **values):
+        """Change settings of jobs for the processes that are started from now on."""
+        jobs = self.settings.jobs.model_copy(update=values)
+        self.settings = self.settings.model_copy(update={"jobs": jobs})
 
     def start_worker(self):
         """Celery's parent process and the child that runs handlers."""

@@ -151,13 +151,16 @@ async def test_keepers_that_are_killed_or_frozen_stop_nothing(platform):
     jobs += [await platform.submit("steps", QUICK) for _ in range(20)]
     await platform.until_over(jobs)
     await platform.check_history(jobs)
-    last.terminate()
-    assert await asyncio.to_thread(last.process.wait, 30) == 0
+    os.kill(frozen.process.pid, signal.SIGCONT)
+    more = [await platform.submit("steps", QUICK) for _ in range(5)]
+    await platform.until_over(more)
+    for keeper in (frozen, last):
+        keeper.terminate()
+        assert await asyncio.to_thread(keeper.process.wait, 60) == 0
 
 
 async def test_a_handler_that_hangs_is_killed_and_buried(platform, tmp_path):
-    limited = platform.settings.jobs.model_copy(update={"time_limit_seconds": 1})
-    platform.settings = platform.settings.model_copy(update={"jobs": limited})
+    platform.change_jobs(time_limit_seconds=1)
     platform.start_worker()
     hangs = await platform.submit("stall", {"gate": str(tmp_path / "never")}, max_attempts=1)
     fine = await platform.submit("steps", QUICK)
@@ -222,8 +225,9 @@ async def test_a_worker_that_shuts_down_hands_its_work_back(platform):
 
 
 async def test_a_short_job_is_finished_before_the_worker_shuts_down(platform):
+    platform.change_jobs(drain_seconds=60)
     worker = platform.start_worker()
-    job_id = await platform.submit("steps", {"steps": 6, "seconds": 0.05})
+    job_id = await platform.submit("steps", {"steps": 20, "seconds": 0.05})
     await platform.until_noted(job_id, "step 1")
     worker.terminate()
     assert await asyncio.to_thread(worker.process.wait, 60) == 0
@@ -233,13 +237,13 @@ async def test_a_short_job_is_finished_before_the_worker_shuts_down(platform):
 
 async def test_progress_is_published_while_the_work_goes_on(platform):
     platform.start_worker()
-    job_id = await platform.submit("steps", {"steps": 20, "seconds": 0.05})
+    job_id = await platform.submit("steps", {"steps": 40, "seconds": 0.05})
     await platform.until_over([job_id])
     query = select(JobEvent.body).where(JobEvent.job_id == job_id, JobEvent.type == "progress")
     reports = [body["done"] for body in await platform.read(query)]
     assert reports == sorted(reports)
     assert len(reports) > 1
-    assert (await platform.job(job_id)).progress["done"] == 20
+    assert (await platform.job(job_id)).progress["done"] == 40
 
 
 @pytest.mark.parametrize(
