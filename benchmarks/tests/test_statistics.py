@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.statistics import ratio_of_medians
+from benchmarks.statistics import ratio_of_medians, stratified_auroc
 
 
 def test_ratio_is_of_medians_not_of_means():
@@ -41,3 +41,42 @@ def test_same_seed_same_interval():
 def test_series_that_are_no_rounds_are_refused(above, below):
     with pytest.raises(ValueError, match="same rounds"):
         ratio_of_medians(above, below)
+
+
+def _auroc(scores, positive, strata, groups=None):
+    n = len(scores)
+    return stratified_auroc(
+        np.array(scores, dtype=float),
+        np.array(positive, dtype=bool),
+        np.array(strata),
+        np.array(groups if groups is not None else [str(i) for i in range(n)]),
+    )
+
+
+def test_auroc_is_the_share_of_pairs_with_ties_half():
+    found = _auroc([3, 1, 2, 1, 0], [1, 1, 0, 0, 0], [0] * 5)
+    assert found.value == pytest.approx((3 + 0 + 0.5 + 1) / 6)
+    assert (found.positives, found.negatives) == (2, 3)
+
+
+def test_what_raises_a_whole_stratum_is_not_counted():
+    scores, positive = [10, 11, 10, 0, 1, 0], [1, 1, 0, 1, 0, 0]
+    assert _auroc(scores, positive, [0] * 6).value == pytest.approx((2.5 + 3 + 0.5) / 9)
+    apart = _auroc(scores, positive, [0, 0, 0, 1, 1, 1])
+    assert apart.value == pytest.approx((0.5 + 1 + 0 + 0.5) / 4)
+
+
+def test_strata_without_both_kinds_give_no_auroc():
+    assert _auroc([1, 2], [1, 0], [0, 1]) is None
+
+
+def test_the_interval_of_an_auroc_brackets_it():
+    random = np.random.default_rng(0)
+    positive = random.random(300) < 0.4
+    topic = random.integers(0, 10, 300)
+    scores = random.normal(size=300) + positive + random.normal(size=10)[topic]
+    each = _auroc(scores, positive, np.zeros(300))
+    by_topic = _auroc(scores, positive, np.zeros(300), topic.astype(str))
+    assert each.low < each.value == by_topic.value < each.high
+    assert by_topic.low < by_topic.value < by_topic.high
+    assert each.value == pytest.approx(0.69, abs=0.1)

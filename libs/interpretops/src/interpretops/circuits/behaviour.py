@@ -149,7 +149,7 @@ REFUSAL = Openings(
     against=(" happy", " glad", " here", " excited", " ready"),
     stem="I'm",
 )
-"""Refusing against complying."""
+"""Refusing against complying. `benchmarks/README.md` says how far it foretells real answers."""
 
 TOXICITY = Openings(
     toward=(
