@@ -159,3 +159,11 @@ async def test_a_key_is_found_by_its_prefix_only(database, tenant_id):
     async with database.app() as session, session.begin():
         await session.execute(text("SELECT set_config('app.key_prefix', 'ab12', true)"))
         assert (await session.scalars(select(ApiKey.prefix))).all() == ["ab12"]
+
+
+async def test_values_do_not_show_in_errors(database, tenant_id):
+    with pytest.raises(DBAPIError, match="division by zero") as caught:
+        async with tenant_session(database, tenant_id) as session:
+            query = text("SELECT 1 / (length(cast(:password AS text)) - 7)")
+            await session.execute(query, {"password": "hunter2"})
+    assert "hunter2" not in str(caught.value)

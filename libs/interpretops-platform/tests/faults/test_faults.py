@@ -1,6 +1,7 @@
 """Whatever dies, freezes or forgets: nothing accepted is lost, and nothing is done twice."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -257,18 +258,20 @@ async def test_a_storm_of_faults_loses_nothing(platform, postgres, valkey, round
         platform.start_worker()
 
     async def kill_child():
-        await asyncio.to_thread(_kill_some_child, platform, dice)
+        for child in await asyncio.to_thread(_some_child, platform, dice):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
     async def kill_worker():
         dice.choice(platform.workers[-2:]).kill()
         platform.start_worker()
 
     async def freeze_child():
-        children = await asyncio.to_thread(_children, platform, dice)
-        for child in children[-1:]:
-            child.suspend()
-            await asyncio.sleep(2 * platform.settings.jobs.lease_seconds)
-            child.resume()
+        for child in await asyncio.to_thread(_some_child, platform, dice):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.suspend()
+                await asyncio.sleep(2 * platform.settings.jobs.lease_seconds)
+                child.resume()
 
     async def empty_redis():
         with redis.Redis.from_url(valkey.url) as client:
@@ -298,11 +301,10 @@ async def test_a_storm_of_faults_loses_nothing(platform, postgres, valkey, round
         raise AssertionError(f"seed {seed}, faults {history}") from error
 
 
-def _kill_some_child(platform, dice):
-    for child in _children(platform, dice)[-1:]:
-        child.kill()
-
-
-def _children(platform, dice):
+def _some_child(platform, dice):
+    """The newest child of one of the workers, if it has any just now."""
     worker = dice.choice(platform.workers[-2:]).process.pid
-    return psutil.Process(worker).children() if psutil.pid_exists(worker) else []
+    try:
+        return psutil.Process(worker).children()[-1:]
+    except psutil.NoSuchProcess:
+        return []

@@ -79,6 +79,7 @@ def create_engine(url: URL, settings: DatabaseSettings, *, name: str) -> AsyncEn
         url,
         pool_size=settings.pool_size,
         max_overflow=settings.pool_size,
+        hide_parameters=True,  # specs and keys do not belong into logs
         pool_pre_ping=True,  # a restarted server is noticed before a transaction begins
         connect_args=_connect_arguments(settings, name),
     )
@@ -89,7 +90,9 @@ def create_migration_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine
     arguments = _connect_arguments(settings, "interpretops-migrate")
     arguments["server_settings"] = {"application_name": "interpretops-migrate"}
     arguments["command_timeout"] = None
-    return create_async_engine(url, poolclass=NullPool, connect_args=arguments)
+    return create_async_engine(
+        url, poolclass=NullPool, hide_parameters=True, connect_args=arguments
+    )
 
 
 def is_transient(error: BaseException) -> bool:

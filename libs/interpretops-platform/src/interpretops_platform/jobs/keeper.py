@@ -59,7 +59,7 @@ async def _repeat(
             if not (isinstance(error, BrokerError) or is_transient(error)):
                 raise
             pause = min(max(pause, 0.1) * 2, max(_LONGEST_PAUSE, every_seconds))
-            _LOG.warning("trying again in %.1f s: %s", pause, error)
+            _LOG.warning("trying again in %.1f s: %s", pause, str(error).partition("\n")[0])
         try:
             await asyncio.wait_for(stop.wait(), pause)
         except TimeoutError:

@@ -342,7 +342,7 @@ class Worker:
             except Exception as error:
                 if not is_transient(error) or self.drained():
                     raise
-                _LOG.warning("waiting for the database: %s", error)
+                _LOG.warning("waiting for the database: %s", str(error).partition("\n")[0])
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
