@@ -256,7 +256,13 @@ EXAMPLES: list[tuple[type[BaseModel], type[Message], dict[str, Any]]] = [
     (
         policy.ProbeReading,
         policy_pb2.ProbeReading,
-        {"layer": 0, "vector": VECTOR, "prompt_tail": 3, "skip": 2},
+        {
+            "layer": 0,
+            "vector": VECTOR,
+            "prompt_tail": 3,
+            "skip": 2,
+            "attention": "directions.safetensors#q",
+        },
     ),
     (
         policy.SuccessCriteria,

@@ -93,7 +93,7 @@ class DemoData:
         """What the policy is fitted to and checked on."""
         return FittingSet(
             train_risky=self.risky("train", bare=1200, dressed=800),
-            train_harmless=self.harmless("train", bare=1200, dressed=800, ordinary=200),
+            train_harmless=self.harmless("train", bare=1200, dressed=800, ordinary=450),
             validation_risky=self.risky("validation", bare=150, dressed=150),
             validation_harmless=self.harmless("validation", bare=150, dressed=150, ordinary=60),
         )

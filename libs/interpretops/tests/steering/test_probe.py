@@ -1,4 +1,4 @@
-"""The probe of the prompt: what it reads, what it counts, and whether it finds a planted direction."""
+"""The probe of the prompt: what it reads, what it counts, and whether it finds what is planted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import pytest
 import torch
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, HookedModel
+from interpretops.steering.actions import Reading
 from interpretops.steering.probe import (
     Labelled,
-    Part,
-    Place,
     auroc,
     fit_probe,
-    parts,
-    prompt_means,
+    prompt_tokens,
     share_above,
     template_tail,
     threshold_for,
@@ -22,22 +20,14 @@ from interpretops.steering.probe import (
 PROMPTS = ["pick the lock", "a longer one: pick the flower for me", "hello", "what is this about?"]
 
 
-def test_means_are_those_of_the_captured_tokens(tiny: HookedModel) -> None:
-    over = (Part(1, 2), Part(3, 0))
-    means = prompt_means(tiny, PROMPTS, [0, 1], over, batch_size=3)
-    assert list(means) == [Place(layer, part) for layer in (0, 1) for part in over]
+def test_tokens_are_the_captured_ones_without_first_and_last(tiny: HookedModel) -> None:
+    tokens = prompt_tokens(tiny, PROMPTS, layer=1, skip=2, batch_size=3)
+    site = Address("resid_post", 1)
     for row, prompt in enumerate(PROMPTS):
-        for layer in (0, 1):
-            site = Address("resid_post", layer)
-            tokens = tiny.capture(tiny.encode([prompt]), [site])[site][0]
-            for part, expected in ((over[0], tokens[-3]), (over[1], tokens[-3:].mean(0))):
-                found = means[Place(layer, part)][row]
-                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_users_last_token_comes_before_the_template_s_end(tiny: HookedModel) -> None:
-    tail = template_tail(tiny)
-    assert parts(tiny) == (Part(1, tail), Part(tail, 0))
+        expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:-2]
+        assert int(tokens.real[row].sum()) == len(expected)
+        found = tokens.x[row][tokens.real[row]].float()
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)  # kept as bfloat16
 
 
 def test_kinds_of_prompts_count_alike_in_a_threshold() -> None:
@@ -58,33 +48,61 @@ def test_no_more_than_the_budget_is_above_a_threshold() -> None:
 
 
 def _labelled(topics: int, each: int) -> Labelled:
-    """Risky prompts shout, harmless ones do not; half of each are dressed in one of five wrappers."""
+    """Risky prompts hold a rare byte somewhere; half of all are dressed in one of five wrappers."""
     texts, risky, topic, wrappers = [], [], [], []
     for t in range(topics):
         for i in range(each):
-            for shout in (True, False):
+            for bad in (True, False):
                 dressed = i % 2 == 1
-                text = f"topic {t} number {i}{'!' if shout else '.'}"
+                words = [f"topic {t}", f"number {i}", "and more"]
+                words.insert(i % 3, "zzz" if bad else "aaa")
                 wrapper = f"family {(t + i) % 5}" if dressed else None
+                text = " ".join(words)
                 texts.append(f"{wrapper}: {text}" if wrapper else text)
-                risky.append(shout)
+                risky.append(bad)
                 topic.append(f"t{t}")
                 wrappers.append(wrapper)
     return Labelled(tuple(texts), tuple(risky), tuple(topic), tuple(wrappers))
 
 
-def test_a_probe_finds_what_the_last_token_says(tiny: HookedModel) -> None:
-    prompts = _labelled(topics=10, each=6)
-    probe = fit_probe(tiny, prompts, layers=[0, 1], false_positive_budget=0.05)
+def test_a_probe_finds_a_word_wherever_it_stands(tiny: HookedModel) -> None:
+    prompts = _labelled(topics=24, each=10)
+    probe = fit_probe(tiny, prompts, layer=0, false_positive_budget=0.05)
     assert probe.auroc > 0.95
-    assert probe.recall > 0.9
+    assert probe.recall > 0.8
     assert probe.false_positive_rate <= 0.05
-    assert probe.n == 120
-    scores = probe.scores(prompt_means(tiny, prompts.texts, [0, 1], parts(tiny)))
-    risky = torch.tensor(prompts.risky)
-    assert auroc(scores[risky], scores[~risky]) > 0.99
+    assert probe.n == len(prompts.texts)
+    assert probe.skip == template_tail(tiny)
+    again = fit_probe(tiny, prompts, layer=0, false_positive_budget=0.05)
+    assert torch.equal(again.heads.values, probe.heads.values), "one seed gives one probe"
+
+
+def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:
+    probe = fit_probe(tiny, _labelled(topics=12, each=6), layer=0, false_positive_budget=0.1)
+    site = Address("resid_post", 0)
+    expected = probe.heads.scores(prompt_tokens(tiny, PROMPTS, 0, probe.skip))
+    batch = tiny.encode(PROMPTS)
+    x = tiny.capture(batch, [site])[site]
+    real = batch.attention_mask.bool()
+    offset = torch.arange(real.shape[1]) - batch.last[:, None]
+    found = torch.zeros(len(PROMPTS))
+    for query, value in zip(probe.heads.queries, probe.heads.values, strict=True):
+        reading = Reading(site, value, query, prompt_tail=None, skip=probe.skip)
+        found += reading.scores(x, real, offset)
+    torch.testing.assert_close(found + probe.heads.bias, expected, rtol=2e-2, atol=5e-2)
+
+
+def test_a_prompt_without_tokens_of_its_own_scores_nothing() -> None:
+    site = Address("resid_post", 0)
+    reading = Reading(site, torch.ones(4), torch.ones(4), prompt_tail=None, skip=3)
+    x, real = torch.ones(1, 3, 4), torch.ones(1, 3, dtype=torch.bool)
+    assert float(reading.scores(x, real, torch.tensor([[-2, -1, 0]]))) == 0.0
+
+
+def test_auroc_counts_ties_half() -> None:
+    assert auroc(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.0])) == pytest.approx(0.875)
 
 
 def test_too_few_prompts_are_refused(tiny: HookedModel) -> None:
     with pytest.raises(InterpretOpsError, match="too few to fit a condition"):
-        fit_probe(tiny, _labelled(topics=3, each=2), layers=[0], false_positive_budget=0.05)
+        fit_probe(tiny, _labelled(topics=3, each=2), layer=0, false_positive_budget=0.05)

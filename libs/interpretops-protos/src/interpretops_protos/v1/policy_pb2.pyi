@@ -218,6 +218,7 @@ class ProbeReading(_message.Message):
     VECTOR_FIELD_NUMBER: _builtins.int
     PROMPT_TAIL_FIELD_NUMBER: _builtins.int
     SKIP_FIELD_NUMBER: _builtins.int
+    ATTENTION_FIELD_NUMBER: _builtins.int
     layer: _builtins.int
     vector: _builtins.str
     """What to project on: `file.safetensors#key`, the file beside the policy."""
@@ -225,6 +226,10 @@ class ProbeReading(_message.Message):
     """How many of the last prompt tokens to average over; all of them if unset."""
     skip: _builtins.int
     """How many last prompt tokens to leave out first: the end of the chat template, say."""
+    attention: _builtins.str
+    """A vector whose projections choose the tokens, named as `vector` is: instead of a plain average,
+    tokens are weighted by their softmax. The first token is then left out.
+    """
     def __init__(
         self,
         *,
@@ -232,17 +237,22 @@ class ProbeReading(_message.Message):
         vector: _builtins.str = ...,
         prompt_tail: _builtins.int | None = ...,
         skip: _builtins.int | None = ...,
+        attention: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_layer", b"_layer", "_prompt_tail", b"_prompt_tail", "_skip", b"_skip", "layer", b"layer", "prompt_tail", b"prompt_tail", "skip", b"skip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_layer", b"_layer", "_prompt_tail", b"_prompt_tail", "_skip", b"_skip", "attention", b"attention", "layer", b"layer", "prompt_tail", b"prompt_tail", "skip", b"skip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_layer", b"_layer", "_prompt_tail", b"_prompt_tail", "_skip", b"_skip", "layer", b"layer", "prompt_tail", b"prompt_tail", "skip", b"skip", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attention", b"_attention", "_layer", b"_layer", "_prompt_tail", b"_prompt_tail", "_skip", b"_skip", "attention", b"attention", "layer", b"layer", "prompt_tail", b"prompt_tail", "skip", b"skip", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__attention: _TypeAlias = _typing.Literal["attention"]  # noqa: Y015
+    _WhichOneofArgType__attention: _TypeAlias = _typing.Literal["_attention", b"_attention"]  # noqa: Y015
     _WhichOneofReturnType__layer: _TypeAlias = _typing.Literal["layer"]  # noqa: Y015
     _WhichOneofArgType__layer: _TypeAlias = _typing.Literal["_layer", b"_layer"]  # noqa: Y015
     _WhichOneofReturnType__prompt_tail: _TypeAlias = _typing.Literal["prompt_tail"]  # noqa: Y015
     _WhichOneofArgType__prompt_tail: _TypeAlias = _typing.Literal["_prompt_tail", b"_prompt_tail"]  # noqa: Y015
     _WhichOneofReturnType__skip: _TypeAlias = _typing.Literal["skip"]  # noqa: Y015
     _WhichOneofArgType__skip: _TypeAlias = _typing.Literal["_skip", b"_skip"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__attention) -> _WhichOneofReturnType__attention | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__layer) -> _WhichOneofReturnType__layer | None: ...
     @_typing.overload

@@ -134,10 +134,11 @@ class ModuleAction:
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of the condition, bound: a direction at a site."""
+    """One reading of the condition, bound: a direction at a site, and what weighs the tokens."""
 
     site: Address
     direction: torch.Tensor
+    attention: torch.Tensor | None
     prompt_tail: int | None
     skip: int
 
@@ -146,10 +147,15 @@ class Reading:
         where = real & (offset <= -self.skip)
         if self.prompt_tail is not None:
             where = where & (offset > -self.skip - self.prompt_tail)
-        weights = where.float()
         # A discriminant's large components cancel, and counts above 256 round in bfloat16.
-        projected = x.float() @ self.direction
-        return (projected * weights).sum(-1) / weights.sum(-1).clamp(min=1)
+        x = x.float()
+        if self.attention is None:
+            weights = where.float() / where.sum(-1, keepdim=True).clamp(min=1)
+        else:
+            where = where & (real.cumsum(-1) > 1)
+            lowest = torch.finfo(x.dtype).min
+            weights = (x @ self.attention).masked_fill(~where, lowest).softmax(-1) * where
+        return ((x @ self.direction) * weights).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -332,8 +338,20 @@ def _readings(policy: Policy, model: HookedModel, name: str) -> tuple[Reading, .
         _require_layer(probe.layer, model, f"{name}, condition")
         vector = policy.vector(probe.vector)
         _require_width(vector, model, probe.vector, f"{name}, condition")
-        site = Address("resid_post", probe.layer)
-        readings.append(Reading(site, vector.to(model.device), probe.prompt_tail, probe.skip))
+        attention = None
+        if probe.attention is not None:
+            attention = policy.vector(probe.attention)
+            _require_width(attention, model, probe.attention, f"{name}, condition")
+            attention = attention.to(model.device)
+        readings.append(
+            Reading(
+                site=Address("resid_post", probe.layer),
+                direction=vector.to(model.device),
+                attention=attention,
+                prompt_tail=probe.prompt_tail,
+                skip=probe.skip,
+            )
+        )
     return tuple(sorted(readings, key=lambda reading: reading.site.layer or 0))
 
 

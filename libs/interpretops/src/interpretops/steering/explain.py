@@ -64,7 +64,7 @@ def _condition(policy: Policy) -> str:
 
 def _layers(layers: Sequence[int]) -> str:
     """Layers in words."""
-    *others, last = map(str, sorted(layers))
+    *others, last = map(str, sorted(set(layers)))
     return f"layers {', '.join(others)} and {last}" if others else f"layer {last}"
 
 
@@ -72,7 +72,8 @@ def _part(reading: ProbeReading) -> str:
     """Which prompt tokens a reading reads."""
     counted = {None: "the whole prompt", 1: "the last prompt token"}
     part = counted.get(reading.prompt_tail, f"the last {reading.prompt_tail} prompt tokens")
-    return part if not reading.skip else f"{part} before the final {reading.skip}"
+    part = part if not reading.skip else f"{part} before the final {reading.skip}"
+    return part if reading.attention is None else f"those tokens it attends to in {part}"
 
 
 def _held(clamp: FeatureClamp) -> float | None:

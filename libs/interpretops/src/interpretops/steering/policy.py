@@ -70,12 +70,16 @@ class ProbeReading(_Part):
         vector: What to project on.
         prompt_tail: How many of the last prompt tokens to average over; None for all of them.
         skip: How many last prompt tokens to leave out first: the end of the chat template, say.
+        attention: A vector whose projections choose the tokens: instead of a plain average, tokens
+            are weighted by their softmax. The first token, on which models park attention, is then
+            left out.
     """
 
     layer: Layer
     vector: VectorRef
     prompt_tail: int | None = Field(default=None, ge=1, le=4096, strict=True)
     skip: int = Field(default=0, ge=0, le=4096, strict=True)
+    attention: VectorRef | None = None
 
 
 class Condition(_Part):

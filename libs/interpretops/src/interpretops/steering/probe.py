@@ -1,9 +1,15 @@
-"""Fitting the condition of a policy: one direction that tells risky prompts from harmless ones."""
+"""Fitting the condition of a policy: an attention probe that tells risky prompts from harmless ones.
+
+After Shabalin and Belrose, "Attention Probes" (EleutherAI, 2025): every head weighs the tokens of the
+prompt by a softmax of their projection on its query, and averages their projections on its value. What
+makes a request risky often stands in a few of its tokens, which a mean over all of them drowns and a
+last token half forgets.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from interp_engine import Address
@@ -18,49 +24,68 @@ if TYPE_CHECKING:
     from interpretops.models import HookedModel
     from interpretops.prompts import Prompt
 
-
-class Part(NamedTuple):
-    """A part of the prompt: the last `tokens` tokens before the final `skip`."""
-
-    tokens: int
-    skip: int
-
-
-class Place(NamedTuple):
-    """Where a probe reads: `resid_post` of a layer, averaged over a part of the prompt."""
-
-    layer: int
-    part: Part
-
-
 Kinds = tuple[torch.Tensor, torch.Tensor]
 """Scores of bare prompts, and of prompts dressed in a wrapper."""
 
-RIDGES = (0.1, 0.3, 1.0, 3.0)
-"""Shrinkage of the within-class covariance, as multiples of its mean variance."""
+HEADS = 4
+EPOCHS = 6
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 1.0
+DROPOUT = 0.2
+BATCH = 64
+LONGEST = 256
+"""Tokens of a prompt that fitting looks at, its last ones."""
 
 
 @dataclass(frozen=True)
-class ProbeDirection:
-    """One reading: a direction at `resid_post` of a layer, averaged over a part of the prompt.
+class PromptTokens:
+    """The residual stream of prompts, without the first token and the end of the chat template.
 
     Attributes:
-        layer: Where it reads.
-        part: What it averages over.
-        direction: `[d_model]`, scaled so that scores deviate by 1 within a class.
+        x: `[prompts, tokens, d_model]` bfloat16, right-aligned.
+        real: `[prompts, tokens]` bool.
     """
 
-    layer: int
-    part: Part
-    direction: torch.Tensor
+    x: torch.Tensor
+    real: torch.Tensor
+
+    def where(self, rows: torch.Tensor) -> PromptTokens:
+        """Some of the prompts."""
+        return PromptTokens(self.x[rows], self.real[rows])
+
+
+@dataclass(frozen=True)
+class ProbeHeads:
+    """The heads of an attention probe.
+
+    Attributes:
+        queries: `[heads, d_model]`; their projections choose the tokens.
+        values: `[heads, d_model]`; their projections are averaged over the chosen tokens and summed.
+        bias: Added to the sum, which is then the log-odds of being risky.
+    """
+
+    queries: torch.Tensor
+    values: torch.Tensor
+    bias: float
+
+    def scores(self, tokens: PromptTokens) -> torch.Tensor:
+        """Log-odds of being risky, `[prompts]`."""
+        scores = []
+        for first in range(0, len(tokens.x), 256):
+            x = tokens.x[first : first + 256].float()
+            weights = _attention(x @ self.queries.T, tokens.real[first : first + 256])
+            scores.append((weights * (x @ self.values.T)).sum((1, 2)) + self.bias)
+        return torch.cat(scores)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear probe of the prompt, and what cross-validation says of it.
+    """An attention probe of the prompt, and what cross-validation says of it.
 
     Attributes:
-        readings: The sum of these readings is the score.
+        layer: It reads `resid_post` of this layer.
+        skip: Last prompt tokens that it leaves out: the end of the chat template.
+        heads: What it reads there.
         threshold: Scores above it are risky.
         harmless_scores: Out-of-fold scores of harmless training prompts, of bare and of dressed ones.
         auroc: Area under the ROC curve of out-of-fold scores.
@@ -70,7 +95,9 @@ class Probe:
         n: Prompts that it was fitted on.
     """
 
-    readings: tuple[ProbeDirection, ...]
+    layer: int
+    skip: int
+    heads: ProbeHeads
     threshold: float
     harmless_scores: Kinds
     auroc: float
@@ -78,34 +105,18 @@ class Probe:
     false_positive_rate: float
     n: int
 
-    def scores(self, means: dict[Place, torch.Tensor]) -> torch.Tensor:
-        """Scores of prompts from their means by place, each `[prompts, d_model]`."""
-        return torch.stack(
-            [means[Place(r.layer, r.part)] @ r.direction for r in self.readings]
-        ).sum(0)
-
 
 def template_tail(model: HookedModel) -> int:
     """How many tokens of every prompt come after the user's text: the end of the chat template.
 
-    They have read the whole prompt and say nothing of their own, which makes them where a probe reads
-    best and where steering begins. 1 for models without a chat template.
+    They have read the whole prompt and say nothing of their own, which makes them where steering
+    begins. 1 for models without a chat template.
     """
     a, b = model.token_ids("a"), model.token_ids("What is this?")
     same = 0
     while same < min(len(a), len(b)) and a[-1 - same] == b[-1 - same]:
         same += 1
     return max(1, same)
-
-
-def parts(model: HookedModel) -> tuple[Part, Part]:
-    """What a probe reads: the user's last token, and the end of the chat template.
-
-    The first has read the whole request and speaks for it, in whatever words it is dressed; the
-    second speaks for what the model is about to do with it.
-    """
-    tail = template_tail(model)
-    return Part(1, tail), Part(tail, 0)
 
 
 @dataclass(frozen=True)
@@ -150,26 +161,26 @@ def fit_probe(
     model: HookedModel,
     prompts: Labelled,
     *,
-    layers: Sequence[int],
+    layer: int,
     false_positive_budget: float,
-    folds: int = 5,
+    folds: int = 4,
+    seed: int = 0,
     batch_size: int = 16,
     monitor: Monitor = SILENT,
 ) -> Probe:
-    """Fit one linear discriminant of what the prompt's end says at several layers (see `parts`).
+    """Fit an attention probe, and by cross-validation the threshold that keeps the budget.
 
-    The discriminant is Fisher's, with the within-class covariance shrunk towards a multiple of the
-    identity. A fold is scored by a discriminant that has seen neither its topics nor its wrapper
-    families, so every score that chooses the ridge or the threshold speaks of prompts of new kinds.
-    The ridge that finds most risky prompts within the false-positive budget is kept; bare prompts
-    and dressed ones count alike, however many there are of each.
+    A fold is scored by a probe that has seen neither its topics nor its wrapper families, so the
+    threshold speaks of prompts of new kinds. Bare prompts and dressed ones count alike in it, however
+    many there are of each.
 
     Args:
         model: The model.
         prompts: Risky and harmless prompts.
-        layers: Layers to read.
+        layer: Layer to read.
         false_positive_budget: Share of harmless prompts that may be taken for risky.
         folds: Number of folds.
+        seed: Seed of the fit.
         batch_size: Prompts per forward.
         monitor: Receives progress.
 
@@ -184,47 +195,93 @@ def fit_probe(
             "condition",
             fix=f"give at least {2 * folds} of each over {folds} topics (better: 100 of each)",
         )
-    means = prompt_means(
-        model, prompts.texts, layers, parts(model), batch_size=batch_size, monitor=monitor
+    skip = template_tail(model)
+    tokens = prompt_tokens(
+        model, prompts.texts, layer, skip, batch_size=batch_size, monitor=monitor
     )
-    x, scales = _joined(means)
-    chosen = max(
-        _cross_validated(x, prompts, folds, monitor),
-        key=lambda candidate: candidate.merit(false_positive_budget),
-    )
-    direction, middle = _discriminant(_Moments.of(x, labels), chosen.ridge)
-    threshold = chosen.threshold(false_positive_budget)
-    bare, wrapped = chosen.harmless
+    scores = torch.full((len(labels),), torch.nan)
+    for fold, (fitted, scored) in enumerate(_held_out(prompts, folds)):
+        heads = _fit_heads(tokens.where(fitted), labels[fitted], seed)
+        scores[scored] = heads.scores(tokens.where(scored))
+        monitor.update("fitting the condition", fold + 1, folds + 1)
+    heads = _fit_heads(tokens, labels, seed)
+    monitor.update("fitting the condition", folds + 1, folds + 1)
+    risky, harmless = prompts.by_kind(scores)
+    threshold = threshold_for(harmless, false_positive_budget)
     return Probe(
-        readings=tuple(
-            ProbeDirection(place.layer, place.part, along / scale)
-            for place, along, scale in zip(means, direction.chunk(len(means)), scales, strict=True)
-        ),
-        threshold=threshold + float(middle),
-        harmless_scores=(bare + middle, wrapped + middle),
-        auroc=auroc(torch.cat(chosen.risky), torch.cat(chosen.harmless)),
-        recall=share_above(chosen.risky, threshold),
-        false_positive_rate=share_above(chosen.harmless, threshold),
+        layer=layer,
+        skip=skip,
+        heads=heads,
+        threshold=threshold,
+        harmless_scores=harmless,
+        auroc=auroc(torch.cat(risky), torch.cat(harmless)),
+        recall=share_above(risky, threshold),
+        false_positive_rate=share_above(harmless, threshold),
         n=len(labels),
     )
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A ridge, with out-of-fold scores of bare and of dressed prompts."""
+def prompt_tokens(
+    model: HookedModel,
+    prompts: Sequence[str],
+    layer: int,
+    skip: int,
+    *,
+    batch_size: int = 16,
+    monitor: Monitor = SILENT,
+) -> PromptTokens:
+    """What `resid_post` of a layer holds at the tokens of prompts.
 
-    ridge: float
-    risky: Kinds
-    harmless: Kinds
+    The first token is left out: models park attention on it, and its huge activations say nothing.
 
-    def threshold(self, false_positive_budget: float) -> float:
-        return threshold_for(self.harmless, false_positive_budget)
+    Args:
+        model: The model.
+        prompts: The prompts.
+        layer: The layer.
+        skip: Last prompt tokens to leave out.
+        batch_size: Prompts per forward.
+        monitor: Receives progress.
 
-    def merit(self, false_positive_budget: float) -> float:
-        """Share of risky prompts found, averaged over false-positive rates around the budget."""
-        rates = [share * false_positive_budget for share in (0.5, 1.0, 1.5, 2.0)]
-        found = [share_above(self.risky, self.threshold(rate)) for rate in rates]
-        return sum(found) / len(found)
+    Raises:
+        InterpretOpsError: When an activation is not finite.
+    """
+    site = Address("resid_post", layer)
+    rows = [model.token_ids(prompt) for prompt in prompts]
+    shared = common_prefix(rows)
+    prefix = Prefix.run(model, shared)
+    begin = torch.zeros(0, model.d_model, dtype=torch.bfloat16)
+    if shared:
+        alone = Batch.from_ids([shared], pad_id=model.pad_id, device=model.device)
+        begin = model.capture(alone, [site])[site][0].to("cpu", torch.bfloat16)
+    by_length = sorted(range(len(prompts)), key=lambda i: len(rows[i]))
+    room = min(LONGEST, max(1, max(map(len, rows)) - skip - 1))
+    x = torch.zeros(len(prompts), room, model.d_model, dtype=torch.bfloat16)
+    real = torch.zeros(len(prompts), room, dtype=torch.bool)
+    done = 0
+
+    def run(chunk: Sequence[int]) -> list[torch.Tensor]:
+        nonlocal done
+        batch = Batch.from_ids(
+            [rows[i][prefix.length :] for i in chunk],
+            pad_id=model.pad_id,
+            padding_side="right",
+            device=model.device,
+        )
+        found = model.capture(batch, [site], after=prefix)[site].to("cpu", torch.bfloat16)
+        done += len(chunk)
+        monitor.update("reading prompts", done, len(prompts))
+        return [row[: len(rows[i]) - prefix.length] for row, i in zip(found, chunk, strict=True)]
+
+    for i, own in zip(by_length, run_batched(by_length, run, batch_size), strict=True):
+        seen = torch.cat([begin, own])[1 : len(rows[i]) - skip][-room:]
+        if not bool(seen.isfinite().all()):
+            raise InterpretOpsError(
+                f"the activations of prompt {i + 1} are not finite",
+                fix="set model.dtype to float32, or check the model's weights",
+            )
+        if len(seen):
+            x[i, -len(seen) :], real[i, -len(seen) :] = seen, True
+    return PromptTokens(x, real)
 
 
 def threshold_for(scores: Sequence[torch.Tensor], budget: float) -> float:
@@ -248,30 +305,6 @@ def share_above(scores: Sequence[torch.Tensor], threshold: float) -> float:
     return sum(shares) / len(shares)
 
 
-def _joined(means: dict[Place, torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """What is read at all places side by side, each scaled to unit deviation; the scales."""
-    scales = [read.std() for read in means.values()]
-    scaled = [read / scale for read, scale in zip(means.values(), scales, strict=True)]
-    return torch.cat(scaled, dim=1), scales
-
-
-def _cross_validated(
-    x: torch.Tensor, prompts: Labelled, folds: int, monitor: Monitor
-) -> list[_Candidate]:
-    """One candidate for every ridge."""
-    labels = torch.tensor(prompts.risky)
-    scores = torch.full((len(RIDGES), len(labels)), torch.nan)
-    for fold, (fitted, scored) in enumerate(_held_out(prompts, folds)):
-        moments = _Moments.of(x[fitted], labels[fitted])
-        for row, ridge in zip(scores, RIDGES, strict=True):
-            direction, middle = _discriminant(moments, ridge)
-            row[scored] = x[scored] @ direction - middle
-        monitor.update("fitting the condition", fold + 1, folds)
-    return [
-        _Candidate(ridge, *prompts.by_kind(row)) for row, ridge in zip(scores, RIDGES, strict=True)
-    ]
-
-
 def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
     """Probability that a positive scores above a negative, ties counting half."""
     above = (positive[:, None] > negative[None]).float() + 0.5 * (
@@ -280,91 +313,48 @@ def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
     return float(above.mean())
 
 
-def prompt_means(
-    model: HookedModel,
-    prompts: Sequence[str],
-    layers: Sequence[int],
-    over: Sequence[Part],
-    *,
-    batch_size: int = 16,
-    monitor: Monitor = SILENT,
-) -> dict[Place, torch.Tensor]:
-    """Mean activations of parts of prompts, by place.
+def _attention(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Softmax over real tokens, `[prompts, tokens, heads]`; zero where a prompt has none."""
+    lowest = torch.finfo(logits.dtype).min
+    return logits.masked_fill(~real[..., None], lowest).softmax(1) * real[..., None]
 
-    Returns:
-        `[prompts, d_model]` float32 each.
 
-    Raises:
-        InterpretOpsError: When an activation is not finite.
-    """
-    sites = [Address("resid_post", layer) for layer in sorted(set(layers))]
-    rows = [model.token_ids(prompt) for prompt in prompts]
-    room = max(0, min(map(len, rows)) - max(part.tokens + part.skip for part in over))
-    prefix = Prefix.run(model, common_prefix(rows)[:room])
-    by_length = sorted(range(len(prompts)), key=lambda i: len(rows[i]))
-    done = 0
-
-    def run(chunk: Sequence[int]) -> list[torch.Tensor]:
-        nonlocal done
-        batch = Batch.from_ids(
-            [rows[i][prefix.length :] for i in chunk],
-            pad_id=model.pad_id,
-            padding_side="right",
-            device=model.device,
+def _fit_heads(tokens: PromptTokens, risky: torch.Tensor, seed: int) -> ProbeHeads:
+    """AdamW on the cross-entropy, in standardised coordinates that are folded into the heads."""
+    sample = tokens.x[tokens.real][:: max(1, int(tokens.real.sum()) // 50_000)].float()
+    mean, deviation = sample.mean(0), sample.std(0).clamp(min=1e-6)
+    targets = risky.float()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        queries = (torch.randn(len(mean), HEADS) * 0.02).requires_grad_()
+        values = (torch.randn(len(mean), HEADS) * 0.01).requires_grad_()
+        bias = torch.zeros((), requires_grad=True)
+        parameters = [queries, values, bias]
+        optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        steps = EPOCHS * -(-len(targets) // BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.1
         )
-        found = model.capture(batch, sites, after=prefix)
-        real = batch.attention_mask.bool()
-        index = torch.arange(real.shape[1], device=model.device)
-        offset = index - batch.last[:, None]
-        weights = []
-        for part in over:
-            read = real & (offset <= -part.skip) & (offset > -part.skip - part.tokens)
-            weights.append(read.float() / read.sum(1, keepdim=True).clamp(min=1))
-        means = [
-            torch.einsum("rsd,rs->rd", found[site].float(), weight)
-            for site in sites
-            for weight in weights
-        ]
-        done += len(chunk)
-        monitor.update("reading prompts", done, len(prompts))
-        return list(torch.stack(means, dim=1).cpu())
-
-    values = run_batched(by_length, run, batch_size)
-    x = torch.empty(len(prompts), *values[0].shape)
-    x[by_length] = torch.stack(values)
-    if not bool(x.isfinite().all()):
-        bad = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise InterpretOpsError(
-            f"the activations of prompt {bad + 1} are not finite",
-            fix="set model.dtype to float32, or check the model's weights",
-        )
-    places = [Place(site.layer or 0, part) for site in sites for part in over]
-    return {place: x[:, k] for k, place in enumerate(places)}
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """What Fisher's discriminant needs to know of the prompts: `[d]` means, `[d, d]` covariance."""
-
-    risky: torch.Tensor
-    harmless: torch.Tensor
-    covariance: torch.Tensor
-
-    @classmethod
-    def of(cls, x: torch.Tensor, risky: torch.Tensor) -> _Moments:
-        means = x[risky].mean(0), x[~risky].mean(0)
-        centred = torch.cat([x[risky] - means[0], x[~risky] - means[1]])
-        return cls(*means, centred.T @ centred / (len(x) - 2))
-
-
-def _discriminant(moments: _Moments, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fisher's discriminant and the score of the midpoint, scores scaled to unit deviation."""
-    covariance = moments.covariance
-    shrunk = covariance + ridge * covariance.diagonal().mean() * torch.eye(len(covariance))
-    apart = (moments.risky - moments.harmless)[:, None]
-    direction = torch.cholesky_solve(apart, torch.linalg.cholesky(shrunk))[:, 0]
-    direction = direction / (direction @ covariance @ direction).sqrt()
-    return direction, (moments.risky + moments.harmless) @ direction / 2
+        for _ in range(EPOCHS):
+            order = torch.randperm(len(targets))
+            for first in range(0, len(targets), BATCH):
+                rows = order[first : first + BATCH]
+                part = tokens.where(rows)
+                x = (part.x.float() - mean) / deviation
+                x = torch.nn.functional.dropout(x, DROPOUT)
+                weights = _attention(x @ queries, part.real)
+                logits = (weights * (x @ values)).sum((1, 2)) + bias
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets[rows])
+                optimiser.zero_grad()
+                torch.autograd.backward(loss)
+                optimiser.step()
+                schedule.step()
+    along = values.detach() / deviation[:, None]
+    return ProbeHeads(
+        queries=(queries.detach() / deviation[:, None]).T.contiguous(),
+        values=along.T.contiguous(),
+        bias=float(bias.detach() - (mean @ along).sum()),
+    )
 
 
 def _held_out(prompts: Labelled, folds: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -38,8 +38,7 @@ from interpretops.steering.probe import (
     Labelled,
     Probe,
     fit_probe,
-    parts,
-    prompt_means,
+    prompt_tokens,
     share_above,
     template_tail,
     threshold_for,
@@ -97,7 +96,7 @@ class ProposeSpec(BaseModel):
 
     policy_id: str = "jailbreak-v1"
     target_class: str = "jailbreak"
-    false_positive_budget: float = Field(default=0.03, gt=0, lt=0.5)
+    false_positive_budget: float = Field(default=0.02, gt=0, lt=0.5)
     target_refusal: float = Field(default=0.95, gt=0, le=1)
     max_features: int = Field(default=12, ge=0, le=256)
     answer_tokens: int = Field(default=8, ge=1)
@@ -204,7 +203,7 @@ def propose_policy(
 ) -> PolicyArtifact:
     """Fit a policy that refuses what the condition finds risky.
 
-    The condition is a linear probe (see `fit_probe`). The intervention holds SAE features, those the
+    The condition is an attention probe (see `fit_probe`). The intervention holds SAE features, those the
     circuit names first and those the refusal objective's gradient points to after them, at levels
     fitted by gradient descent through the model; a residual direction makes up what they miss, and
     is left out where the features reach the target alone.
@@ -308,18 +307,18 @@ def _fit_condition(
     Its threshold keeps the budget over harmless prompts of topics that are new to it: training prompts
     out of fold, and validation. Bare prompts and dressed ones count alike in all these shares.
     """
-    last = max(_layers(dictionary), default=round(0.6 * model.n_layers))
+    layer = max(_layers(dictionary), default=round(0.6 * model.n_layers))
     probe = fit_probe(
         model,
         Labelled.of(data.train_risky, data.train_harmless),
-        layers=sorted({max(0, last - back) for back in (0, 4, 8)}),
+        layer=layer,
         false_positive_budget=spec.false_positive_budget,
+        seed=spec.seed,
         monitor=monitor,
     )
     check = Labelled.of(data.validation_risky, data.validation_harmless)
-    layers = [reading.layer for reading in probe.readings]
-    means = prompt_means(model, check.texts, layers, parts(model), monitor=monitor)
-    risky, harmless = check.by_kind(probe.scores(means))
+    tokens = prompt_tokens(model, check.texts, layer, probe.skip, monitor=monitor)
+    risky, harmless = check.by_kind(probe.heads.scores(tokens))
     known = [torch.cat(kind) for kind in zip(probe.harmless_scores, harmless, strict=True)]
     probe = replace(probe, threshold=threshold_for(known, spec.false_positive_budget))
     return probe, share_above(risky, probe.threshold), share_above(harmless, probe.threshold)
@@ -336,10 +335,9 @@ def _layers(dictionary: Dictionary | None) -> list[int]:
 
 
 def _action_layer(model: HookedModel, dictionary: Dictionary | None, probe: Probe) -> int:
-    """The last layer with a dictionary, which must not come before the condition's last reading."""
-    decided = max(reading.layer for reading in probe.readings)
-    later = [layer for layer in _layers(dictionary) if layer >= decided]
-    return max(later) if later else min(decided + 2, model.n_layers - 1)
+    """The last layer with a dictionary, which must not come before the condition's layer."""
+    later = [layer for layer in _layers(dictionary) if layer >= probe.layer]
+    return max(later) if later else min(probe.layer + 2, model.n_layers - 1)
 
 
 def _fit_action(
@@ -508,12 +506,12 @@ def _policy(
         )
     readings = tuple(
         ProbeReading(
-            layer=reading.layer,
-            vector=f"{DIRECTIONS}#condition{k}",
-            prompt_tail=reading.part.tokens,
-            skip=reading.part.skip,
+            layer=probe.layer,
+            vector=f"{DIRECTIONS}#value{k}",
+            attention=f"{DIRECTIONS}#query{k}",
+            skip=probe.skip,
         )
-        for k, reading in enumerate(probe.readings)
+        for k in range(len(probe.heads.values))
     )
     return Policy(
         meta=Meta(
@@ -528,7 +526,7 @@ def _policy(
             max_latency_overhead_pct=spec.max_latency_overhead_pct,
             max_benign_loss_pct=spec.max_benign_loss_pct,
         ),
-        condition=Condition(probe=readings, threshold=round(probe.threshold, 6)),
+        condition=Condition(probe=readings, threshold=round(probe.threshold - probe.heads.bias, 6)),
         interventions=tuple(interventions),
     )
 
@@ -545,8 +543,11 @@ def _held(policy: Policy, origins: dict[str, str]) -> dict[str, str]:
 
 
 def _vectors(probe: Probe, fit: _Fit) -> dict[str, torch.Tensor]:
-    vectors = {f"condition{k}": reading.direction for k, reading in enumerate(probe.readings)}
-    return {**vectors, "refusal": fit.direction.detach().float()}
+    return {
+        **{f"query{k}": query for k, query in enumerate(probe.heads.queries)},
+        **{f"value{k}": value for k, value in enumerate(probe.heads.values)},
+        "refusal": fit.direction.detach().float(),
+    }
 
 
 def _try(
