@@ -1,0 +1,1 @@
+"""How services call one another: a gRPC server, its channels, and what a call carries."""
