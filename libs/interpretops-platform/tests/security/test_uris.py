@@ -133,6 +133,7 @@ async def test_hub_ids_follow_the_list() -> None:
         "a/",
         "owner/..",
         "a--b/c",
+        "a..b/c",
         "a\n",
     ],
 )
@@ -246,8 +247,10 @@ async def test_a_folder_with_a_link_that_leads_out_is_refused(folders: tuple[Pat
     (model / "deep" / "weights").symlink_to(inside / "a.jsonl")
     rules = guard(folders=(inside,))
     await rules.check(f"file://{model}", UriUse.MODEL)
-    (model / "deep" / "config.json").symlink_to(outside / "a.jsonl")
-    await refused(rules, f"file://{model}", UriUse.MODEL)
+    for target in (outside / "a.jsonl", outside):
+        (model / "deep" / "out").symlink_to(target)
+        await refused(rules, f"file://{model}", UriUse.MODEL)
+        (model / "deep" / "out").unlink()
 
 
 # --- addresses
