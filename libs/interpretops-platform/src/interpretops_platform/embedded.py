@@ -1,8 +1,8 @@
 """PostgreSQL and Valkey from wheels, as child processes of this one.
 
 The same servers carry `mechctl up` on a laptop and the tests. Nothing is compiled or installed on
-the machine, both listen on the loopback interface only, and both end with the process that started
-them.
+the machine, and both listen on the loopback interface only. Whoever starts one stops it: each lives
+in a session of its own and outlasts a parent that is killed.
 """
 
 from __future__ import annotations

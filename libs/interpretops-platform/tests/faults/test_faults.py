@@ -115,6 +115,20 @@ async def test_a_crashed_postgres_loses_nothing_it_accepted(platform, postgres):
     await platform.check_history(jobs)
 
 
+async def test_a_result_waits_for_a_database_that_is_away(platform, postgres, tmp_path):
+    platform.change_jobs(lease_seconds=120)
+    platform.start_worker()
+    job_id = await platform.submit("stall", {"gate": str(tmp_path / "gate")})
+    await platform.until_noted(job_id, "started")
+    await asyncio.to_thread(postgres.stop, immediate=True)
+    (tmp_path / "gate-1").touch()
+    await platform.until_noted(job_id, "through the gate")
+    await asyncio.to_thread(postgres.start)
+    await platform.until_over([job_id])
+    assert (await platform.job(job_id)).attempt == 1
+    await platform.check_history([job_id])
+
+
 async def test_a_hint_delivered_many_times_is_work_done_once(platform):
     platform.start_worker()
     platform.start_worker()
