@@ -79,13 +79,19 @@ def make_policy(tmp_path: Path) -> Callable[..., Policy]:
             {
                 "v": 4 * torch.randn(32, generator=generator),
                 "probe": torch.randn(32, generator=generator),
+                "query": torch.randn(32, generator=generator),
             },
             folder / "d.safetensors",
         )
         condition = None
         if threshold is not None:
-            reading = ProbeReading(layer=0, vector="d.safetensors#probe", prompt_tail=2)
-            condition = Condition(probe=(reading,), threshold=threshold)
+            readings = (
+                ProbeReading(layer=0, vector="d.safetensors#probe", prompt_tail=2),
+                ProbeReading(
+                    layer=0, vector="d.safetensors#probe", attention="d.safetensors#query", skip=1
+                ),
+            )
+            condition = Condition(probe=readings, threshold=threshold)
         return Policy(
             meta=Meta(id="test-policy", target_class="jailbreak"),
             condition=condition,

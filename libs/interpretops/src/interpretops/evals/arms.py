@@ -155,22 +155,26 @@ def comparison_arms(
 
 
 def _condition_vectors(policy: Policy) -> dict[str, torch.Tensor]:
-    probe = policy.condition.probe if policy.condition is not None else ()
-    return {f"condition.{i}": policy.vector(reading.vector) for i, reading in enumerate(probe)}
+    """What the condition reads with, by its key in the comparison's own file."""
+    found = {}
+    for i, reading in enumerate(() if policy.condition is None else policy.condition.probe):
+        found[f"condition.{i}"] = policy.vector(reading.vector)
+        if reading.attention is not None:
+            found[f"attention.{i}"] = policy.vector(reading.attention)
+    return found
 
 
 def _moved(policy: Policy) -> Condition | None:
     """The policy's condition, reading its vectors from the comparison's own file."""
     if policy.condition is None:
         return None
-    return policy.condition.model_copy(
-        update={
-            "probe": tuple(
-                reading.model_copy(update={"vector": f"{VECTORS}#condition.{i}"})
-                for i, reading in enumerate(policy.condition.probe)
-            )
-        }
-    )
+    moved = []
+    for i, reading in enumerate(policy.condition.probe):
+        refs = {"vector": f"{VECTORS}#condition.{i}"}
+        if reading.attention is not None:
+            refs["attention"] = f"{VECTORS}#attention.{i}"
+        moved.append(reading.model_copy(update=refs))
+    return policy.condition.model_copy(update={"probe": tuple(moved)})
 
 
 def _layer(model: HookedModel, policy: Policy) -> int:

@@ -163,9 +163,9 @@ def _files(value: object) -> set[str]:
     """Names of the files that a policy's plain data mentions."""
     if isinstance(value, dict):
         found = {str(value["adapter"])} if value.get("adapter") else set()
-        vector = value.get("vector")
-        if isinstance(vector, str):
-            found.add(vector.partition("#")[0])
+        for key in ("vector", "attention"):
+            if isinstance(ref := value.get(key), str):
+                found.add(ref.partition("#")[0])
         return found.union(*(_files(item) for item in value.values()))
     if isinstance(value, list):
         return set().union(*(_files(item) for item in value))
