@@ -204,7 +204,7 @@ class _UnaryCalls(_Calls, grpc.aio.UnaryUnaryClientInterceptor):
             try:
                 code = await call.code()
             except asyncio.CancelledError:
-                call.cancel()  # who waits here would not; the service would work on for nobody
+                call.cancel()  # now, and not when the call happens to be collected
                 raise
             span.set_attribute("rpc.grpc.status_code", code.value[0])
             if code is not grpc.StatusCode.OK:
