@@ -45,7 +45,7 @@ def propose(
     name: Annotated[str, typer.Option(help="The policy's id.")] = "jailbreak-v1",
     budget: Annotated[
         float, typer.Option(help="Share of harmless prompts the policy may act on.")
-    ] = 0.02,
+    ] = 0.01,
     out_dir: OutOption = None,
 ) -> None:
     """Turn a circuit into a policy, fitted to the packaged training prompts.

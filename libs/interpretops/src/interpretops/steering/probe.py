@@ -8,6 +8,7 @@ last token half forgets.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,12 @@ class Labelled:
             wrappers=tuple(prompt.wrapper for prompt in prompts),
         )
 
+    def weights(self) -> torch.Tensor:
+        """What each prompt weighs in a fit, `[prompts]`, 1 on average: every topic weighs the same."""
+        size = Counter(self.topics)
+        weights = torch.tensor([1.0 / size[topic] for topic in self.topics])
+        return weights / weights.mean()
+
     def by_kind(self, scores: torch.Tensor) -> tuple[Kinds, Kinds]:
         """Scores `[prompts]` of risky and of harmless prompts; NaN where a prompt has none."""
         risky = torch.tensor(self.risky)
@@ -170,8 +177,9 @@ def fit_probe(
 ) -> Probe:
     """Fit an attention probe, and by cross-validation the threshold that keeps the budget.
 
-    A fold is scored by a probe that has seen neither its topics nor its wrapper families, so the
-    threshold speaks of prompts of new kinds. Bare prompts and dressed ones count alike in it, however
+    Every topic weighs the same in the fit, however many prompts it has. A fold is scored by a probe
+    that has seen neither its topics nor its wrapper families, so the threshold speaks of prompts of
+    new kinds. Bare prompts and dressed ones count alike in it, however
     many there are of each.
 
     Args:
@@ -199,12 +207,13 @@ def fit_probe(
     tokens = prompt_tokens(
         model, prompts.texts, layer, skip, batch_size=batch_size, monitor=monitor
     )
+    weights = prompts.weights()
     scores = torch.full((len(labels),), torch.nan)
     for fold, (fitted, scored) in enumerate(_held_out(prompts, folds)):
-        heads = _fit_heads(tokens.where(fitted), labels[fitted], seed)
+        heads = _fit_heads(tokens.where(fitted), labels[fitted], weights[fitted], seed)
         scores[scored] = heads.scores(tokens.where(scored))
         monitor.update("fitting the condition", fold + 1, folds + 1)
-    heads = _fit_heads(tokens, labels, seed)
+    heads = _fit_heads(tokens, labels, weights, seed)
     monitor.update("fitting the condition", folds + 1, folds + 1)
     risky, harmless = prompts.by_kind(scores)
     threshold = threshold_for(harmless, false_positive_budget)
@@ -319,7 +328,9 @@ def _attention(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     return logits.masked_fill(~real[..., None], lowest).softmax(1) * real[..., None]
 
 
-def _fit_heads(tokens: PromptTokens, risky: torch.Tensor, seed: int) -> ProbeHeads:
+def _fit_heads(
+    tokens: PromptTokens, risky: torch.Tensor, importance: torch.Tensor, seed: int
+) -> ProbeHeads:
     """AdamW on the cross-entropy, in standardised coordinates that are folded into the heads."""
     sample = tokens.x[tokens.real][:: max(1, int(tokens.real.sum()) // 50_000)].float()
     mean, deviation = sample.mean(0), sample.std(0).clamp(min=1e-6)
@@ -344,7 +355,9 @@ def _fit_heads(tokens: PromptTokens, risky: torch.Tensor, seed: int) -> ProbeHea
                 x = torch.nn.functional.dropout(x, DROPOUT)
                 weights = _attention(x @ queries, part.real)
                 logits = (weights * (x @ values)).sum((1, 2)) + bias
-                loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets[rows])
+                loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                    logits, targets[rows], importance[rows]
+                )
                 optimiser.zero_grad()
                 torch.autograd.backward(loss)
                 optimiser.step()

@@ -96,7 +96,7 @@ class ProposeSpec(BaseModel):
 
     policy_id: str = "jailbreak-v1"
     target_class: str = "jailbreak"
-    false_positive_budget: float = Field(default=0.02, gt=0, lt=0.5)
+    false_positive_budget: float = Field(default=0.01, gt=0, lt=0.5)
     target_refusal: float = Field(default=0.95, gt=0, le=1)
     max_features: int = Field(default=12, ge=0, le=256)
     answer_tokens: int = Field(default=8, ge=1)
