@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from interpretops.yaml_source import validate_yaml
+
+PLATFORM_SECTIONS = frozenset(
+    {"database", "redis", "objects", "security", "jobs", "grpc", "telemetry", "gateway"}
+)
+"""Sections that services read; one file may hold both their settings and the engine's."""
 
 
 class _Section(BaseModel):
@@ -72,6 +78,13 @@ class Config(_Section):
     store: StoreConfig = StoreConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     compliance: ComplianceConfig = ComplianceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_the_platforms_sections(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        return {key: part for key, part in content.items() if key not in PLATFORM_SECTIONS}
 
 
 def load_config(path: Path | None) -> Config:
