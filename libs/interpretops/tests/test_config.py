@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from interpretops.config import Config, load_config
 from interpretops.errors import InterpretOpsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_without_a_file_everything_has_a_default() -> None:
