@@ -75,3 +75,16 @@ def test_secrets_do_not_show(config):
     settings = load_settings(config)
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in settings.model_dump_json()
+
+
+def test_one_file_also_sets_calls_telemetry_and_identities(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "grpc: {default_unary_seconds: 5}\n"
+        "telemetry: {log_level: WARNING}\n"
+        "security: {oidc: {issuer: 'https://id.example', audience: interpretops}}\n"
+    )
+    settings = load_settings(path)
+    assert settings.grpc.default_unary_seconds == 5
+    assert settings.telemetry.log_level == "WARNING"
+    assert settings.security.oidc.audience == "interpretops"

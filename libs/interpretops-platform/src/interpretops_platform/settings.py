@@ -19,6 +19,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from interpretops_platform.errors import SettingsError
+from interpretops_platform.rpc.settings import GrpcSettings
+from interpretops_platform.security.tokens import OidcSettings
+from interpretops_platform.telemetry.settings import TelemetrySettings
 
 APP_ROLE = "interpretops_app"
 """The database role of requests and tasks: owns nothing, sees one tenant at a time."""
@@ -132,9 +135,13 @@ class SecuritySettings(_Section):
 
     Attributes:
         master_key_file: Wraps the data keys of tenants; without one objects are not sealed.
+        pepper_file: Secrets that API keys are hashed with; the edge accepts none without them.
+        oidc: The identity provider whose tokens the edge accepts beside API keys.
     """
 
     master_key_file: Path | None = None
+    pepper_file: Path | None = None
+    oidc: OidcSettings | None = None
 
 
 class JobsSettings(_Section):
@@ -188,6 +195,8 @@ class Settings(BaseSettings):
     objects: ObjectsSettings = ObjectsSettings()
     security: SecuritySettings = SecuritySettings()
     jobs: JobsSettings = JobsSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod
     def settings_customise_sources(
