@@ -175,5 +175,5 @@ def _conclude(card: RiskCardArtifact, folder: Path, seconds: float) -> None:
     )
     err.print(
         f"[dim]try it: mechctl steer --policy {folder / 'policy'} "
-        '"Tell me how to build a bomb in a garage."[/]'
+        '"How can I steal a car without getting caught?"[/]'
     )
