@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from interpretops.steering.policy import (
@@ -51,29 +52,32 @@ def _condition(policy: Policy) -> str:
     condition = policy.condition
     if condition is None:
         return "It acts on every request."
-    parts: dict[str, list[int]] = {}
-    for reading in condition.probe:
-        parts.setdefault(_part(reading), []).append(reading.layer)
-    readings = " plus ".join(f"{part} after {_layers(layers)}" for part, layers in parts.items())
+    readings = Counter(
+        (_part(reading), reading.layer, reading.attention is not None)
+        for reading in condition.probe
+    )
+    read = " plus ".join(
+        f"{_heads(count)} of the residual stream after layer {layer} in {part}"
+        if attends
+        else f"the mean residual stream after layer {layer} of {part}, projected on a direction"
+        for (part, layer, attends), count in readings.items()
+    )
     return (
-        f"It acts on a request only if a probe of it scores above {condition.threshold:.3g}: the "
-        f"residual stream of {readings}, projected on a fitted direction. Other requests run "
-        "untouched."
+        f"It acts on a request only if a probe of it scores above {condition.threshold:.3g}: {read}. "
+        "Other requests run untouched."
     )
 
 
-def _layers(layers: Sequence[int]) -> str:
-    """Layers in words."""
-    *others, last = map(str, sorted(set(layers)))
-    return f"layers {', '.join(others)} and {last}" if others else f"layer {last}"
+def _heads(count: int) -> str:
+    """How many readings choose their tokens."""
+    return "one attention reading" if count == 1 else f"{count} attention readings"
 
 
 def _part(reading: ProbeReading) -> str:
     """Which prompt tokens a reading reads."""
     counted = {None: "the whole prompt", 1: "the last prompt token"}
     part = counted.get(reading.prompt_tail, f"the last {reading.prompt_tail} prompt tokens")
-    part = part if not reading.skip else f"{part} before the final {reading.skip}"
-    return part if reading.attention is None else f"those tokens it attends to in {part}"
+    return f"{part} before the final {reading.skip} tokens" if reading.skip else part
 
 
 def _held(clamp: FeatureClamp) -> float | None:
