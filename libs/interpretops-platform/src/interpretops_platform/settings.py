@@ -178,6 +178,20 @@ class JobsSettings(_Section):
         return self
 
 
+class ServicesSettings(_Section):
+    """Where each service listens, as gRPC names it: `dns:///tracer:50051`.
+
+    By default all are on this machine, each at its own port.
+    """
+
+    tracer: str = "dns:///127.0.0.1:50051"
+    sae_trainer: str = "dns:///127.0.0.1:50052"
+    circuit_search: str = "dns:///127.0.0.1:50053"
+    steering_gateway: str = "dns:///127.0.0.1:50054"
+    evaluator: str = "dns:///127.0.0.1:50055"
+    reporter: str = "dns:///127.0.0.1:50056"
+
+
 class Settings(BaseSettings):
     """All settings of the platform; the engine reads `model` and `runtime` by itself."""
 
@@ -196,6 +210,7 @@ class Settings(BaseSettings):
     security: SecuritySettings = SecuritySettings()
     jobs: JobsSettings = JobsSettings()
     grpc: GrpcSettings = GrpcSettings()
+    services: ServicesSettings = ServicesSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

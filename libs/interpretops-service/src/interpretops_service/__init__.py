@@ -1,0 +1,1 @@
+"""What the services share: where the platform's jobs, the contracts and the engine meet."""

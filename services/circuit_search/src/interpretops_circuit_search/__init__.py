@@ -1,0 +1,1 @@
+"""Finds the circuit behind a behaviour."""

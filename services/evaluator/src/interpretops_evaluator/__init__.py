@@ -1,0 +1,1 @@
+"""Measures policies and writes Risk Cards."""

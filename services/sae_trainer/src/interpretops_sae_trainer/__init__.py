@@ -1,0 +1,1 @@
+"""Trains feature dictionaries."""

@@ -1,0 +1,1 @@
+"""Answers prompts under policies, many at once, and fits policies."""
