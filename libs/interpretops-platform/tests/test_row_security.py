@@ -1,7 +1,15 @@
 """Nobody sees or touches the rows of another tenant, whatever SQL they manage to run."""
 
 import pytest
-from interpretops_platform.database.models import ApiKey, Artifact, AuditEntry, Base, Policy, Tenant
+from interpretops_platform.database.models import (
+    ApiKey,
+    Artifact,
+    AuditEntry,
+    Base,
+    Job,
+    Policy,
+    Tenant,
+)
 from interpretops_platform.database.session import system_session, tenant_session
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -25,7 +33,13 @@ def artifact(tenant_id, name="tr_1"):
 
 def policy(tenant_id):
     return Policy(
-        id="pol_1", tenant_id=tenant_id, name="jailbreak", version=1, yaml="", author="ada"
+        id="pv_1",
+        tenant_id=tenant_id,
+        name="jailbreak",
+        version=1,
+        model="tiny",
+        yaml="",
+        author="ada",
     )
 
 
@@ -119,6 +133,31 @@ async def test_the_system_role_reaches_jobs_and_nothing_else(database, tenant_id
 async def test_what_was_asked_for_never_changes(database, tenant_id):
     for column in ("spec = '{}'", "attempt = 9", "idempotency_key = 'x'", "kind = 'x'"):
         await _refused(tenant_session(database, tenant_id), text(f"UPDATE jobs SET {column}"))
+
+
+async def test_what_was_approved_never_changes(database, tenant_id):
+    for column in ("yaml = 'x'", "model = 'x'", "author = 'x'", "version = 9"):
+        await _refused(tenant_session(database, tenant_id), text(f"UPDATE policies SET {column}"))
+
+
+async def test_only_what_nothing_needs_can_be_deleted(database, tenant_id):
+    job = {"tenant_id": tenant_id, "kind": "trace", "spec": {}, "inputs": {}}
+    job |= {"request_hash": "", "priority": 5, "max_attempts": 3}
+    key = ApiKey(tenant_id=tenant_id, prefix="ab12", hash=b"h", name="n", scopes=[], roles=[])
+    async with tenant_session(database, tenant_id) as session:
+        ended = {"id": "job_2", "state": "FAILED", "finished_at": text("now()")}
+        session.add_all([policy(tenant_id), key])
+        await session.execute(insert(Job).values(job | {"id": "job_1"}))
+        await session.execute(insert(Job).values(job | ended))
+    tables = ("jobs", "policies", "api_keys")
+    async with tenant_session(database, tenant_id) as session:
+        gone = [(await session.execute(text(f"DELETE FROM {name}"))).rowcount for name in tables]
+        assert gone == [1, 0, 0]
+        assert (await session.scalars(select(Job.id))).all() == ["job_1"]
+    async with tenant_session(database, tenant_id) as session:
+        await session.execute(update(Tenant).values(shredded_at=text("now()")))
+        gone = [(await session.execute(text(f"DELETE FROM {name}"))).rowcount for name in tables]
+        assert gone == [1, 1, 1]
 
 
 async def test_the_audit_log_takes_no_change(database, settings, tenant_id):

@@ -137,11 +137,14 @@ class SecuritySettings(_Section):
         master_key_file: Wraps the data keys of tenants; without one objects are not sealed.
         pepper_file: Secrets that API keys are hashed with; the edge accepts none without them.
         oidc: The identity provider whose tokens the edge accepts beside API keys.
+        separation_of_duties: Whether a policy needs an approver who is not its author, and somebody
+            other than its author to activate it.
     """
 
     master_key_file: Path | None = None
     pepper_file: Path | None = None
     oidc: OidcSettings | None = None
+    separation_of_duties: bool = True
 
 
 class JobsSettings(_Section):

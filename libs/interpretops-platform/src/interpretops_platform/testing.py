@@ -31,8 +31,6 @@ from sqlalchemy.engine import make_url
 
 from interpretops_platform.database import migrate
 from interpretops_platform.database.engine import Database, create_migration_engine
-from interpretops_platform.database.models import Tenant
-from interpretops_platform.database.session import system_session
 from interpretops_platform.embedded import EmbeddedPostgres, EmbeddedValkey, temporary_folder
 from interpretops_platform.errors import SettingsError
 from interpretops_platform.settings import (
@@ -43,6 +41,7 @@ from interpretops_platform.settings import (
     RedisSettings,
     Settings,
 )
+from interpretops_platform.tenants import create_tenant
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -169,11 +168,7 @@ def s3() -> S3Server:
 
 async def add_tenant(database: Database, name: str) -> UUID:
     """Make a tenant and return its id."""
-    tenant = Tenant(name=name)
-    async with system_session(database) as session:
-        session.add(tenant)
-        await session.flush()
-        return tenant.id
+    return await create_tenant(database, name, None)
 
 
 async def migrated_server(admin_url: str) -> PostgresServer:

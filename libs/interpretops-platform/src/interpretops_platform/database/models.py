@@ -62,6 +62,7 @@ class Tenant(Base):
     wrapped_data_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     """The key of the tenant's objects, wrapped by the master key; deleting it shreds them."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    shredded_at: Mapped[datetime | None]
 
 
 class ApiKey(Base):
@@ -167,6 +168,9 @@ class Job(Base):
         ),
         Index(None, "tenant_id", "created_at", "id"),
         Index("ix_jobs_lease_until", "lease_until", postgresql_where=text("state = 'RUNNING'")),
+        Index("ix_jobs_unfinished", "kind", "state", postgresql_where=text("finished_at IS NULL")),
+        Index(None, "tenant_id", "finished_at"),
+        Index(None, "tenant_id", "result_artifact_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -235,7 +239,10 @@ class JobEvent(Base):
 
 
 class Policy(Base):
-    """One version of a steering policy and how far it got on its way to production."""
+    """One version of a steering policy and how far it got on its way to production.
+
+    What it says never changes; a change is another version.
+    """
 
     __tablename__ = "policies"
     __table_args__ = (
@@ -252,20 +259,27 @@ class Policy(Base):
             unique=True,
             postgresql_where=text("state = 'active'"),
         ),
+        Index(None, "tenant_id", "artifact_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str]
     version: Mapped[int]
+    model: Mapped[str]
+    """The model it is for, by the name that requests give."""
     artifact_id: Mapped[str | None]
+    """The policy with its vectors and adapters; none once retention has deleted them."""
     yaml: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="draft")
+    revision: Mapped[int] = mapped_column(server_default="1")
+    """Grows with every change of state, so that a caller can say which one it has seen."""
     author: Mapped[str]
     approver: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     approved_at: Mapped[datetime | None]
     activated_at: Mapped[datetime | None]
+    retired_at: Mapped[datetime | None]
 
 
 class AuditEntry(Base):
