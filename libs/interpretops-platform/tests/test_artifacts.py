@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import timedelta
 
 import pytest
 from interpretops_platform.artifacts import (
@@ -22,6 +23,8 @@ from interpretops_platform.objects.store import ObjectCorruptError, ObjectStore
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture(params=["plain", "sealed"])
@@ -72,7 +75,7 @@ def published(database, tenant_id, store, exported):
         folder, manifest = exported(*arguments, **options)
         uploaded = upload(store, folder)
         async with tenant_session(database, tenant_id) as session:
-            await register(session, tenant_id, uploaded)
+            await register(session, tenant_id, uploaded, retention=DAY)
         return manifest["id"]
 
     return _published
@@ -91,13 +94,28 @@ async def test_what_is_published_is_fetched(database, tenant_id, store, exported
     uploaded = upload(store, folder)
     for _ in range(2):
         async with tenant_session(database, tenant_id) as session:
-            await register(session, tenant_id, uploaded)
+            await register(session, tenant_id, uploaded, retention=DAY)
     async with tenant_session(database, tenant_id) as session:
         artifact = await find(session, manifest["id"])
     assert (artifact.size, artifact.kind) == (5002, "trace")
     download(store, artifact, tmp_path / "fetched")
     assert _files(tmp_path / "fetched") == _files(folder)
     assert json.loads((tmp_path / "fetched" / MANIFEST).read_text()) == manifest
+
+
+async def test_what_is_made_again_is_kept_longer_and_never_shorter(
+    database, tenant_id, store, exported
+):
+    folder, manifest = exported()
+    uploaded = upload(store, folder)
+    ends = []
+    for days in (1, 3, 2):
+        async with tenant_session(database, tenant_id) as session:
+            await register(session, tenant_id, uploaded, retention=days * DAY)
+        async with tenant_session(database, tenant_id) as session:
+            ends.append((await find(session, manifest["id"])).expires_at)
+    assert timedelta(days=2) <= ends[1] - ends[0] < timedelta(days=2, minutes=1)
+    assert ends[2] == ends[1]
 
 
 async def test_the_lineage_puts_parents_first(database, tenant_id, published):
@@ -150,7 +168,7 @@ async def test_another_artifact_cannot_take_its_id(database, tenant_id, store, e
     (folder / MANIFEST).write_text(json.dumps({**manifest, "id": identifier, "seeds": [1]}))
     with pytest.raises(ArtifactDamagedError, match="another artifact"):
         async with tenant_session(database, tenant_id) as session:
-            await register(session, tenant_id, upload(store, folder))
+            await register(session, tenant_id, upload(store, folder), retention=DAY)
 
 
 async def test_a_payload_that_is_gone_or_changed_is_not_fetched(

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from interpretops_platform.canonical import canonical_json
@@ -22,6 +22,7 @@ from interpretops_platform.database.models import JSON, Artifact, ArtifactParent
 from interpretops_platform.errors import NotFoundError, PlatformError
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from interpretops_platform.objects.store import ObjectStore
 
 MANIFEST = "manifest.json"
+_PLAIN = {"synchronize_session": False}  # no object in memory is used after the statement
 
 
 class ArtifactDamagedError(PlatformError):
@@ -102,24 +104,30 @@ def upload(store: ObjectStore, folder: Path) -> Upload:
     return Upload(manifest, content, copy.uri)
 
 
-async def register(session: AsyncSession, tenant_id: UUID, uploaded: Upload) -> None:
-    """Write the rows of an artifact; doing it twice is doing it once.
+async def register(
+    session: AsyncSession, tenant_id: UUID, uploaded: Upload, *, retention: timedelta
+) -> None:
+    """Write the rows of an artifact; doing it again only keeps it longer.
 
     Args:
         session: A `tenant_session`; best that which ends the job, as `JobResult.accept`.
         tenant_id: The tenant of that session.
         uploaded: From `upload`. Its parents must be registered.
+        retention: How long it is kept from now on, if nothing that is kept longer needs it: the
+            setting `compliance.retention`.
 
     Raises:
         ArtifactDamagedError: When another artifact has this id.
     """
     manifest = uploaded.manifest
+    expires_at = func.clock_timestamp() + retention
     row = {
         "tenant_id": tenant_id,
         **manifest.model_dump(include={"id", "kind", "schema_version", "sha256", "spec_hash"}),
         "manifest": uploaded.content,
         "object_uri": uploaded.object_uri,
         "size": sum(file.size for file in manifest.files),
+        "expires_at": expires_at,
     }
     is_new = await session.scalar(
         upsert(Artifact).values(row).on_conflict_do_nothing().returning(Artifact.id)
@@ -127,6 +135,10 @@ async def register(session: AsyncSession, tenant_id: UUID, uploaded: Upload) -> 
     if is_new is None:
         if (await find(session, manifest.id)).manifest != uploaded.content:
             raise ArtifactDamagedError(f"there is another artifact {manifest.id}")
+        longer = update(Artifact).where(
+            Artifact.id == manifest.id, Artifact.expires_at < expires_at
+        )
+        await session.execute(longer.values(expires_at=expires_at), execution_options=_PLAIN)
         return
     edges = [
         {"tenant_id": tenant_id, "artifact_id": manifest.id, "parent_id": parent}

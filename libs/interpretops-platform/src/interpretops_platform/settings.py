@@ -5,6 +5,7 @@ A variable wins over the file: `INTERPRETOPS_JOBS__LEASE_SECONDS=60` sets `jobs.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -55,6 +56,11 @@ class ComplianceSettings(_Section):
 
     pii_redaction: bool = True
     retention_days: int = Field(default=14, ge=1, le=3650)
+
+    @property
+    def retention(self) -> timedelta:
+        """How long artifacts, finished jobs and retired policies are kept."""
+        return timedelta(days=self.retention_days)
 
 
 class DatabaseSettings(_Section):
