@@ -19,6 +19,7 @@ from pydantic_settings import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from interpretops_platform.edge_settings import EdgeSettings
 from interpretops_platform.errors import SettingsError
 from interpretops_platform.rpc.settings import GrpcSettings
 from interpretops_platform.security.tokens import OidcSettings
@@ -220,6 +221,7 @@ class Settings(BaseSettings):
     jobs: JobsSettings = JobsSettings()
     grpc: GrpcSettings = GrpcSettings()
     services: ServicesSettings = ServicesSettings()
+    edge: EdgeSettings = EdgeSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

@@ -123,6 +123,18 @@ def status_of(
 ) -> Status:
     """The status that answers a call in which this was raised.
 
+    Args:
+        error: What was raised.
+        codes: From exceptions to codes.
+    """
+    return make_status(describe(error, codes))
+
+
+def describe(
+    error: BaseException, codes: Mapping[type[BaseException], grpc.StatusCode] = PLATFORM_CODES
+) -> Problem:
+    """What a caller is told about an exception.
+
     Exceptions with a code answer with their `problem`, `fix` and, where they have them, `field`,
     `fields` and `retry_after`. Everything else is a defect: it is logged with its traceback and
     answered with the id of that line and no more.
@@ -132,7 +144,7 @@ def status_of(
         codes: From exceptions to codes.
     """
     if isinstance(error, grpc.aio.AioRpcError):
-        return _status_of_callee(error)
+        return _problem_of_callee(error)
     code = error.code if isinstance(error, CallError) else _code_of(type(error), codes)
     if code is grpc.StatusCode.INTERNAL:
         return _defect(error)
@@ -140,15 +152,14 @@ def status_of(
     fields = tuple(getattr(error, "fields", ()))
     if not fields and getattr(error, "field", None):
         fields = (FieldProblem(str(error.field), problem),)  # type: ignore[attr-defined]
-    return make_status(
-        Problem(
-            code=code,
-            problem=problem,
-            fix=str(getattr(error, "fix", "")),
-            fields=fields,
-            retry_after=getattr(error, "retry_after", None),
-            reason=code.name,
-        )
+    return Problem(
+        code=code,
+        problem=problem,
+        fix=str(getattr(error, "fix", "")),
+        field=fields[0].field if fields else "",
+        fields=fields,
+        retry_after=getattr(error, "retry_after", None),
+        reason=code.name,
     )
 
 
@@ -221,16 +232,15 @@ def _code_of(
     return next(found, grpc.StatusCode.INTERNAL)
 
 
-def _defect(error: BaseException) -> Status:
+def _defect(error: BaseException) -> Problem:
     error_id = uuid.uuid4().hex
     logger.error("a call failed by a defect", exc_info=error, extra={"error_id": error_id})
-    return make_status(
-        Problem(
-            code=grpc.StatusCode.INTERNAL,
-            problem="something went wrong on our side",
-            fix=f"report it with the id {error_id}",
-            error_id=error_id,
-        )
+    return Problem(
+        code=grpc.StatusCode.INTERNAL,
+        problem="something went wrong on our side",
+        fix=f"report it with the id {error_id}",
+        error_id=error_id,
+        reason=grpc.StatusCode.INTERNAL.name,
     )
 
 
@@ -243,18 +253,20 @@ _PASSED_ON = frozenset(
 )
 
 
-def _status_of_callee(error: grpc.aio.AioRpcError) -> Status:
+def _problem_of_callee(error: grpc.aio.AioRpcError) -> Problem:
     # What another service of ours said about the request holds for whoever asked us. Its network
     # errors name addresses, and INTERNAL is its own defect; neither is passed on as it is.
     said = problem_of(error)
     if said.reason and said.code is not grpc.StatusCode.INTERNAL:
-        return make_status(said)
+        return said
     if said.code in _PASSED_ON:
         logger.warning("a service we depend on failed", exc_info=error)
-        return make_status(
-            Problem(code=said.code, problem="a service this one needs did not answer in time",
-                    fix="try again later")
-        )  # fmt: skip
+        return Problem(
+            code=said.code,
+            problem="a service this one needs did not answer in time",
+            fix="try again later",
+            reason=said.code.name,
+        )
     return _defect(error)
 
 

@@ -1,0 +1,308 @@
+"""`/artifacts`: what was made, from what, and its files."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Query
+from fastapi.responses import Response, StreamingResponse
+from interpretops_platform.artifacts import find, lineage
+from interpretops_platform.database.models import Artifact, ArtifactParent
+from interpretops_platform.database.session import tenant_session
+from interpretops_platform.errors import NotFoundError
+from interpretops_platform.objects.store import ObjectRef, ObjectStore
+from interpretops_platform.rpc.call import current_principal
+from interpretops_platform.security.principal import Scope
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+
+from interpretops_gateway.contracts import ARTIFACT_ID
+from interpretops_gateway.documents import (
+    ArtifactDetails,
+    ArtifactDocument,
+    ArtifactFile,
+    ArtifactKind,
+)
+from interpretops_gateway.edge import Edge, EdgeDep
+from interpretops_gateway.pages import Cursor, Limit, Page, read_page
+from interpretops_gateway.routing import needs, router
+
+routes = router("artifacts")
+
+ArtifactId = Annotated[
+    str,
+    Path(
+        pattern=ARTIFACT_ID,
+        description="The artifact.",
+        examples=["cx_01ARZ3NDEKTSV4RRFFQ69G5FAV"],
+    ),
+]
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The file. `ETag` and `Repr-Digest` are its SHA-256.",
+        "content": {"application/octet-stream": _BYTES},
+    },
+    304: {"description": "The caller has it already (`If-None-Match`)."},
+}
+_PDF: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The report.", "content": {"application/pdf": _BYTES}},
+    304: {"description": "The caller has it already (`If-None-Match`)."},
+}
+CIRCUIT_FILE = "circuit.json"
+CARD_FILE = "risk_card.json"
+
+
+class Lineage(BaseModel):
+    """All that an artifact was made from."""
+
+    id: str
+    artifacts: list[ArtifactDocument] = Field(
+        description="Parents before children; the artifact itself is last."
+    )
+
+
+class CircuitDocument(BaseModel):
+    """A circuit: its units, the edges among them, and how well they explain the behaviour."""
+
+    circuit_id: str
+    ccs_summary: dict[str, float] = Field(
+        description="Causal Contribution Score by unit, such as `layer12.f47`: the share of the "
+        "effect that is lost without it. Only units that were measured.",
+        examples=[{"layer12.f47": 0.18, "layer9.attn.h4": 0.11}],
+    )
+    graph: dict[str, Any] = Field(description="The whole graph, with intervals (schema version 1).")
+    artifact: ArtifactDocument
+
+
+class RiskCardDocument(BaseModel):
+    """What one evaluation found."""
+
+    risk_card_id: str
+    card: dict[str, Any] = Field(description="Every figure with its count and interval.")
+    artifact: ArtifactDocument
+
+
+@routes.get("/artifacts", dependencies=[needs(Scope.ARTIFACTS_READ)])
+async def list_artifacts(
+    edge: EdgeDep,
+    kind: Annotated[list[ArtifactKind] | None, Query(description="Of these kinds.")] = None,
+    parent: Annotated[
+        str | None, Query(pattern=ARTIFACT_ID, description="Made directly from this one.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[ArtifactDocument]:
+    """List artifacts, newest first."""
+    query = select(Artifact)
+    if kind:
+        query = query.where(Artifact.kind.in_(kind))
+    if parent is not None:
+        children = select(ArtifactParent.artifact_id).where(ArtifactParent.parent_id == parent)
+        query = query.where(Artifact.id.in_(children))
+    async with tenant_session(edge.database, current_principal().tenant_id) as session:
+        order = (Artifact.created_at, Artifact.id)
+        return await read_page(
+            session, query, order, ArtifactDocument.of, limit=limit, cursor=cursor
+        )
+
+
+@routes.get("/artifacts/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)])
+async def read_artifact(edge: EdgeDep, artifact_id: ArtifactId) -> ArtifactDetails:
+    """Look at an artifact: its manifest, its files, and what it was made from."""
+    async with tenant_session(edge.database, current_principal().tenant_id) as session:
+        return ArtifactDetails.of(await find(session, artifact_id))
+
+
+@routes.get("/artifacts/{artifact_id}/lineage", dependencies=[needs(Scope.ARTIFACTS_READ)])
+async def read_lineage(edge: EdgeDep, artifact_id: ArtifactId) -> Lineage:
+    """Walk to everything an artifact was made from: the audit trail of a result."""
+    async with tenant_session(edge.database, current_principal().tenant_id) as session:
+        walked = await lineage(session, artifact_id)
+    return Lineage(id=artifact_id, artifacts=[ArtifactDocument.of(row) for row in walked])
+
+
+@routes.get(
+    "/artifacts/{artifact_id}/files/{path:path}",
+    dependencies=[needs(Scope.ARTIFACTS_READ)],
+    response_class=StreamingResponse,
+    responses=_FILE,
+)
+async def read_file(
+    edge: EdgeDep,
+    artifact_id: ArtifactId,
+    path: Annotated[
+        str,
+        Path(
+            max_length=512,
+            pattern=r"^[^\x00]*$",
+            description="Its path, as the artifact's `files` name it.",
+            examples=["circuit.json"],
+        ),
+    ],
+    if_none_match: Annotated[str | None, Header(description="Digests the caller has.")] = None,
+) -> Response:
+    """Download a file of an artifact.
+
+    It is streamed, decrypted where the tenant's objects are sealed, and checked on the way: the last
+    part is sent only if the whole is what was stored, so a damaged file ends short of its length.
+    """
+    return await download(edge, artifact_id, path, if_none_match)
+
+
+@routes.get("/circuit/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["circuits"])
+async def read_circuit(edge: EdgeDep, artifact_id: ArtifactId) -> CircuitDocument:
+    """Look at a circuit: its graph, and the score of each unit."""
+    artifact, graph = await _read_json(edge, artifact_id, "circuit", CIRCUIT_FILE)
+    return CircuitDocument(
+        circuit_id=artifact_id,
+        ccs_summary=ccs_summary(graph),
+        graph=graph,
+        artifact=ArtifactDocument.of(artifact),
+    )
+
+
+@routes.get("/risk-cards", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["evaluation"])
+async def list_risk_cards(
+    edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ArtifactDocument]:
+    """List Risk Cards, newest first; `summary` holds their main figures."""
+    return await list_artifacts(edge, kind=["risk_card"], limit=limit, cursor=cursor)
+
+
+@routes.get(
+    "/risk-cards/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["evaluation"]
+)
+async def read_risk_card(edge: EdgeDep, artifact_id: ArtifactId) -> RiskCardDocument:
+    """Look at a Risk Card: defence, collateral damage, cost, comparisons and examples."""
+    artifact, card = await _read_json(edge, artifact_id, "risk_card", CARD_FILE)
+    return RiskCardDocument(
+        risk_card_id=artifact_id, card=card, artifact=ArtifactDocument.of(artifact)
+    )
+
+
+@routes.get("/reports", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["reports"])
+async def list_reports(
+    edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ArtifactDocument]:
+    """List audit reports, newest first."""
+    return await list_artifacts(edge, kind=["report"], limit=limit, cursor=cursor)
+
+
+@routes.get(
+    "/reports/{artifact_id}.pdf",
+    dependencies=[needs(Scope.ARTIFACTS_READ)],
+    tags=["reports"],
+    response_class=StreamingResponse,
+    responses=_PDF,
+)
+async def read_report(
+    edge: EdgeDep,
+    artifact_id: ArtifactId,
+    if_none_match: Annotated[str | None, Header(description="Digests the caller has.")] = None,
+) -> Response:
+    """Download an audit report as PDF, with the APP mapping, figures and interventions."""
+    return await download(edge, artifact_id, None, if_none_match)
+
+
+@routes.get("/traces", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["traces"])
+async def list_traces(
+    edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ArtifactDocument]:
+    """List traces, newest first."""
+    return await list_artifacts(edge, kind=["trace"], limit=limit, cursor=cursor)
+
+
+@routes.get("/dictionaries", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["dictionaries"])
+async def list_dictionaries(
+    edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ArtifactDocument]:
+    """List feature dictionaries, newest first."""
+    return await list_artifacts(edge, kind=["dictionary"], limit=limit, cursor=cursor)
+
+
+@routes.get("/circuits", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["circuits"])
+async def list_circuits(
+    edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
+) -> Page[ArtifactDocument]:
+    """List circuits, newest first."""
+    return await list_artifacts(edge, kind=["circuit"], limit=limit, cursor=cursor)
+
+
+def ccs_summary(graph: dict[str, Any]) -> dict[str, float]:
+    """Causal Contribution Score by unit, strongest first, of those that were measured."""
+    measured = {
+        unit["unit"]: unit["ccs"]["value"] for unit in graph["units"] if unit["ccs"] is not None
+    }
+    return dict(sorted(measured.items(), key=lambda item: -item[1]))
+
+
+async def read_json(edge: Edge, artifact_id: str, path: str) -> dict[str, Any]:
+    """A JSON file of an artifact of the caller's tenant."""
+    _, store, file = await _locate(edge, artifact_id, path)
+    content = await asyncio.to_thread(store.get, _ref(store, file))
+    found: dict[str, Any] = json.loads(content)
+    return found
+
+
+async def download(
+    edge: Edge, artifact_id: str, path: str | None, if_none_match: str | None
+) -> Response:
+    """The answer that holds a file of an artifact; without a path its PDF."""
+    artifact, store, file = await _locate(edge, artifact_id, path)
+    etag = f'"{file.sha256}"'
+    digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
+    name = file.path.rpartition("/")[2] if path is not None else f"{artifact.id}.pdf"
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    headers = {
+        "etag": etag,
+        "repr-digest": f"sha-256=:{digest}:",
+        "cache-control": "private, max-age=31536000, immutable",
+        "content-disposition": f'{"inline" if path is None else "attachment"}; filename="{safe}"',
+    }
+    if if_none_match is not None and etag in if_none_match:
+        return Response(status_code=304, headers=headers)
+    pieces = store.pieces(_ref(store, file))
+    # The first piece before the answer begins, so that what is gone is a 404 and no broken answer.
+    first = await asyncio.to_thread(next, pieces, b"")
+    headers["content-length"] = str(file.size)
+    return StreamingResponse(_chain(first, pieces), media_type=file.media_type, headers=headers)
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+async def _read_json(
+    edge: Edge, artifact_id: str, kind: str, path: str
+) -> tuple[Artifact, dict[str, Any]]:
+    artifact, store, file = await _locate(edge, artifact_id, path)
+    if artifact.kind != kind:
+        raise NotFoundError(
+            f"there is no {kind.replace('_', ' ')} {artifact_id}", fix=f"it is a {artifact.kind}"
+        )
+    content = await asyncio.to_thread(store.get, _ref(store, file))
+    return artifact, json.loads(content)
+
+
+async def _locate(
+    edge: Edge, artifact_id: str, path: str | None
+) -> tuple[Artifact, ObjectStore, ArtifactFile]:
+    async with tenant_session(edge.database, current_principal().tenant_id) as session:
+        artifact = await find(session, artifact_id)
+        store = await edge.stores.open(session)
+    files = [ArtifactFile.model_validate(file) for file in artifact.manifest["files"]]
+    for file in files:
+        if file.path == path or (path is None and file.media_type == "application/pdf"):
+            return artifact, store, file
+    raise NotFoundError(
+        f"{artifact_id} has no file {path}" if path else f"{artifact_id} is no report",
+        fix="look at its files",
+    )
+
+
+def _ref(store: ObjectStore, file: ArtifactFile) -> ObjectRef:
+    return store.ref(file.sha256, file.size, file.media_type)

@@ -1,0 +1,92 @@
+"""The edge on real servers: PostgreSQL, Valkey, objects in a folder, and services by gRPC."""
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+import pytest_asyncio
+from interpretops_gateway.app import create_app
+from interpretops_platform.database.session import tenant_session
+from interpretops_platform.rpc.identity import create_identity_keys
+from interpretops_platform.security import keys
+from interpretops_platform.security.key_store import add_key
+from interpretops_platform.security.peppers import Peppers
+from interpretops_platform.security.principal import Role
+from interpretops_platform.settings import CacheSettings, ObjectsSettings, SecuritySettings
+from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
+    broker_settings,
+    database,
+    other_tenant_id,
+    postgres_server,
+    pytest_terminal_summary,
+    redis_url,
+    settings,
+    tenant_id,
+)
+
+
+@pytest.fixture
+def edge_settings(broker_settings, tmp_path):  # noqa: F811
+    Peppers.create(tmp_path / "peppers")
+    create_identity_keys(tmp_path / "identity")
+    return broker_settings.model_copy(
+        update={
+            "security": SecuritySettings(pepper_file=tmp_path / "peppers"),
+            "objects": ObjectsSettings(folder=tmp_path / "objects"),
+            "cache": CacheSettings(dir=tmp_path / "cache"),
+            "grpc": broker_settings.grpc.model_copy(
+                update={"identity_keys": tmp_path / "identity", "retry_initial_seconds": 0.01}
+            ),
+        }
+    )
+
+
+@asynccontextmanager
+async def serving(settings):  # noqa: F811
+    """The application without a socket; its URL is `http://edge`."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+            client.app = app
+            yield client
+
+
+@pytest_asyncio.fixture
+async def edge(edge_settings):
+    """A client of the edge that says nothing about who it is."""
+    async with serving(edge_settings) as client:
+        yield client
+
+
+@pytest.fixture
+def issue(edge_settings, database):  # noqa: F811
+    """Makes a key: `await issue(tenant_id, Role.VIEWER)` gives its headers."""
+
+    async def make(tenant, role=Role.ADMIN, *, name="tests", now=None, **options):
+        issued = keys.issue(
+            tenant_id=tenant,
+            name=name,
+            roles=[role],
+            peppers=Peppers.from_file(edge_settings.security.pepper_file),
+            now=now or datetime.now(UTC),
+            **options,
+        )
+        async with tenant_session(database, tenant) as session:
+            await add_key(session, issued.record)
+        return {"authorization": f"Bearer {issued.token.text}"}
+
+    return make
+
+
+@pytest_asyncio.fixture
+async def admin(issue, tenant_id):  # noqa: F811
+    """Headers of an admin of our tenant."""
+    return await issue(tenant_id, name="admin")
+
+
+@pytest_asyncio.fixture
+async def stranger(issue, other_tenant_id):  # noqa: F811
+    """Headers of an admin of another tenant."""
+    return await issue(other_tenant_id, name="stranger")

@@ -1,0 +1,189 @@
+"""Jobs and artifacts as callers read them."""
+
+import hashlib
+import json
+
+import pytest
+import pytest_asyncio
+from interpretops_platform.artifacts import register, upload
+from interpretops_platform.database.session import tenant_session
+from interpretops_platform.jobs.submit import JobRequest, submit
+from interpretops_platform.tenants import TenantStores
+
+CIRCUIT = "cx_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
+TRACE = "tr_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
+GRAPH = {
+    "risk_class": "jailbreak",
+    "units": [
+        {"unit": "layer9.attn.h4", "attribution": 0.2, "ccs": {"value": 0.11}},
+        {"unit": "layer12.f47", "attribution": 0.3, "ccs": {"value": 0.18}},
+        {"unit": "layer3.mlp", "attribution": 0.1, "ccs": None},
+    ],
+    "edges": [],
+}
+
+
+def exported(folder, artifact_id, kind, files, parents=()):
+    """A folder as the engine exports an artifact."""
+    folder.mkdir(parents=True)
+    listed = []
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+        media_type = "application/pdf" if name.endswith(".pdf") else "application/json"
+        sha256 = hashlib.sha256(content).hexdigest()
+        listed.append(
+            {"path": name, "sha256": sha256, "size": len(content), "media_type": media_type}
+        )
+    manifest = {
+        "id": artifact_id,
+        "kind": kind,
+        "schema_version": 1,
+        "sha256": "0" * 64,
+        "spec_hash": "1" * 64,
+        "parents": list(parents),
+        "files": listed,
+        "summary": {"units": 3},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def keep(edge_settings, database, tmp_path):
+    """Keeps an artifact: `await keep(tenant_id, id, kind, files, parents)`."""
+
+    async def run(tenant, artifact_id, kind, files, parents=()):
+        folder = exported(tmp_path / f"{tenant}" / artifact_id, artifact_id, kind, files, parents)
+        async with tenant_session(database, tenant) as session:
+            store = await TenantStores(edge_settings).open(session)
+            await register(session, tenant, upload(store, folder))
+
+    return run
+
+
+@pytest_asyncio.fixture
+async def circuit(keep, tenant_id):
+    await keep(tenant_id, TRACE, "trace", {"a.json": b"{}"})
+    files = {"circuit.json": json.dumps(GRAPH).encode(), "deep/big.json": b"1" * 3_000_000}
+    await keep(tenant_id, CIRCUIT, "circuit", files, [TRACE])
+    return CIRCUIT
+
+
+async def queued(database, tenant, kind="trace", **options):
+    async with tenant_session(database, tenant) as session:
+        request = JobRequest(kind=kind, spec={"model": {"name": "tiny"}}, **options)
+        return (await submit(session, tenant, request)).job.id
+
+
+async def test_a_job_is_shown_with_what_was_asked_for(edge, admin, database, tenant_id):
+    job_id = await queued(database, tenant_id)
+    answer = await edge.get(f"/jobs/{job_id}", headers=admin)
+    assert answer.status_code == 200
+    job = answer.json()
+    assert (job["id"], job["state"], job["kind"]) == (job_id, "QUEUED", "trace")
+    assert job["spec"] == {"model": {"name": "tiny"}}
+
+
+@pytest.mark.parametrize("method", ["delete", "post"])
+async def test_cancelling_ends_a_queued_job_and_can_be_repeated(
+    edge, admin, database, tenant_id, method
+):
+    job_id = await queued(database, tenant_id)
+    path = f"/jobs/{job_id}" + ("/cancel" if method == "post" else "")
+    for _ in range(2):
+        answer = await edge.request(method, path, headers=admin)
+        assert answer.status_code == 200
+        assert answer.json()["state"] == "CANCELLED"
+
+
+async def test_jobs_are_filtered_by_kind_and_state(edge, admin, database, tenant_id):
+    trace = await queued(database, tenant_id)
+    await queued(database, tenant_id, "report")
+    await edge.delete(f"/jobs/{trace}", headers=admin)
+    answer = await edge.get("/jobs?kind=trace&state=CANCELLED", headers=admin)
+    assert [job["id"] for job in answer.json()["items"]] == [trace]
+    answer = await edge.get("/jobs?kind=trace&state=QUEUED", headers=admin)
+    assert answer.json() == {"items": [], "next_cursor": None}
+
+
+async def test_pages_hold_each_job_once_though_jobs_are_added_between_them(
+    edge, admin, database, tenant_id
+):
+    before = [await queued(database, tenant_id) for _ in range(5)]
+    seen, cursor = [], None
+    while True:
+        params = {"limit": 2, **({"cursor": cursor} if cursor else {})}
+        page = (await edge.get("/jobs", params=params, headers=admin)).json()
+        seen += [job["id"] for job in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+        await queued(database, tenant_id)
+    assert seen == before[::-1]
+
+
+@pytest.mark.parametrize("cursor", ["x", "AAAA", "W10", "WzEsMl0", "bnVsbA", "W1sxXSxbMl1d"])
+async def test_a_made_up_cursor_is_refused_by_name(edge, admin, cursor):
+    answer = await edge.get("/jobs", params={"cursor": cursor}, headers=admin)
+    assert answer.status_code == 422
+    assert answer.json()["field"] == "cursor"
+
+
+async def test_lists_show_only_the_callers_tenant(edge, stranger, database, tenant_id, circuit):
+    await queued(database, tenant_id)
+    for path in ("/jobs", "/artifacts", "/circuits", "/traces"):
+        answer = await edge.get(path, headers=stranger)
+        assert answer.json()["items"] == []
+
+
+async def test_a_circuit_is_shown_with_its_scores_strongest_first(edge, admin, circuit):
+    answer = await edge.get(f"/circuit/{circuit}", headers=admin)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert list(body["ccs_summary"].items()) == [("layer12.f47", 0.18), ("layer9.attn.h4", 0.11)]
+    assert body["graph"] == GRAPH
+
+
+async def test_a_trace_is_no_circuit(edge, admin, circuit):
+    answer = await edge.get(f"/circuit/{TRACE}", headers=admin)
+    assert answer.status_code == 404
+
+
+async def test_lineage_names_parents_before_children(edge, admin, circuit):
+    answer = await edge.get(f"/artifacts/{circuit}/lineage", headers=admin)
+    assert [item["id"] for item in answer.json()["artifacts"]] == [TRACE, CIRCUIT]
+
+
+async def test_artifacts_are_found_by_what_they_were_made_from(edge, admin, circuit):
+    answer = await edge.get("/artifacts", params={"parent": TRACE}, headers=admin)
+    assert [item["id"] for item in answer.json()["items"]] == [CIRCUIT]
+
+
+async def test_a_file_is_downloaded_whole_and_once(edge, admin, circuit):
+    path = f"/artifacts/{circuit}/files/deep/big.json"
+    answer = await edge.get(path, headers=admin)
+    assert answer.content == b"1" * 3_000_000
+    assert answer.headers["etag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
+    assert answer.headers["content-disposition"] == 'attachment; filename="big.json"'
+    again = await edge.get(path, headers={**admin, "if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_a_damaged_file_is_never_given_out_as_whole(edge, admin, circuit, edge_settings):
+    wanted = hashlib.sha256(json.dumps(GRAPH).encode()).hexdigest()
+    (stored,) = edge_settings.objects.folder.rglob(wanted)
+    stored.chmod(0o600)
+    stored.write_bytes(b"x" * stored.stat().st_size)
+    answer = await edge.get(f"/artifacts/{circuit}/files/circuit.json", headers=admin)
+    assert answer.status_code == 500
+    assert "error_id" in answer.json()
+
+
+async def test_a_report_is_downloaded_as_pdf(edge, admin, keep, tenant_id, circuit):
+    report = "rp_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
+    await keep(tenant_id, report, "report", {"audit.pdf": b"%PDF-1.7"}, [circuit])
+    answer = await edge.get(f"/reports/{report}.pdf", headers=admin)
+    assert answer.content == b"%PDF-1.7"
+    assert answer.headers["content-type"] == "application/pdf"
+    assert (await edge.get(f"/reports/{circuit}.pdf", headers=admin)).status_code == 404
