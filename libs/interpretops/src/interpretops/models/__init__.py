@@ -4,10 +4,11 @@ from interp_engine import Address
 
 from interpretops.models.batch import Batch, run_batched
 from interpretops.models.forward import Forward
-from interpretops.models.generation import GREEDY, Sampling, Step
+from interpretops.models.generation import Step
 from interpretops.models.hooked import HookedModel
 from interpretops.models.hooks import SiteHooks, site
 from interpretops.models.prefix import Prefix, common_prefix, whole_cache
+from interpretops.models.sampling import GREEDY, Chooser, Sampling, choose
 from interpretops.models.sources import SMOLLM2
 
 __all__ = [
@@ -15,12 +16,14 @@ __all__ = [
     "SMOLLM2",
     "Address",
     "Batch",
+    "Chooser",
     "Forward",
     "HookedModel",
     "Prefix",
     "Sampling",
     "SiteHooks",
     "Step",
+    "choose",
     "common_prefix",
     "run_batched",
     "site",

@@ -10,30 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import DynamicCache
 
 from interpretops.errors import InterpretOpsError
 from interpretops.models.forward import Forward
+from interpretops.models.sampling import GREEDY, Chooser, Sampling, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from interpretops.models.batch import Batch
     from interpretops.models.hooked import HookedModel
-
-
-class Sampling(BaseModel):
-    """How the next token is chosen. A temperature of 0 takes the most likely one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: float = Field(default=0.0, ge=0.0, le=10.0)
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
-    seed: int | None = None
-
-
-GREEDY = Sampling()
 
 
 @dataclass(frozen=True)
@@ -76,7 +63,7 @@ def decode(
             f"model's context of {model.max_positions}",
             fix="shorten the prompt",
         )
-    generator = _generator(sampling, model.device)
+    choosers = [Chooser(sampling, row) for row in range(len(batch))]
     cache = DynamicCache(config=model.config.get_text_config())
     ends = model.end_ids
     input_ids, positions = batch.input_ids, batch.position_ids
@@ -94,7 +81,7 @@ def decode(
                 logits_to_keep=1,
                 running=running,
             )[:, -1]
-            tokens = _choose(logits, sampling, generator)
+            tokens = choose(logits, choosers)
             tokens = torch.where(active, tokens, model.pad_id)
             was_active = active
             active = active & ~torch.isin(tokens, ends)
@@ -107,24 +94,3 @@ def decode(
         yield Step(tokens, was_active, finished)
         if finished:
             return
-
-
-def _generator(sampling: Sampling, device: torch.device) -> torch.Generator | None:
-    if sampling.temperature == 0.0 or sampling.seed is None:
-        return None
-    return torch.Generator(device=device).manual_seed(sampling.seed)
-
-
-def _choose(
-    logits: torch.Tensor, sampling: Sampling, generator: torch.Generator | None
-) -> torch.Tensor:
-    """The next token of each row, `[batch]`, from logits `[batch, vocab]`."""
-    if sampling.temperature == 0.0:
-        return logits.argmax(-1)
-    probabilities = torch.softmax(logits.float() / sampling.temperature, dim=-1)
-    if sampling.top_p < 1.0:
-        ordered, order = probabilities.sort(dim=-1, descending=True)
-        # Keep a token while the mass before it is below top_p: the first is always kept.
-        ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0.0
-        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]

@@ -17,8 +17,9 @@ from interpretops.artifacts import ModelRef
 from interpretops.errors import InterpretOpsError
 from interpretops.models.batch import Batch, PaddingSide
 from interpretops.models.forward import Forward
-from interpretops.models.generation import GREEDY, Sampling, Step, decode
+from interpretops.models.generation import Step, decode
 from interpretops.models.hooks import SiteHooks, site
+from interpretops.models.sampling import GREEDY, Sampling
 from interpretops.models.sources import load
 
 if TYPE_CHECKING:

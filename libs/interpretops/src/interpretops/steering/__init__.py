@@ -1,6 +1,7 @@
 """Steering: policies, the session that runs them, and how they are fitted."""
 
 from interpretops.steering.lora_training import LoraGateSpec, TrainedGate, train_lora_gate
+from interpretops.steering.placement import RowRecord
 from interpretops.steering.policy import Policy, load_policy
 from interpretops.steering.propose import (
     FitEvidence,
@@ -9,7 +10,7 @@ from interpretops.steering.propose import (
     ProposeSpec,
     propose_policy,
 )
-from interpretops.steering.session import RowRecord, SteeringSession
+from interpretops.steering.session import SteeringSession
 
 __all__ = [
     "FitEvidence",

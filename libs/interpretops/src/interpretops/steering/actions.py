@@ -7,12 +7,15 @@ touches only the features, heads or directions that the policy names.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from interp_engine import Address
 
+from interpretops.artifacts import ArtifactStore
 from interpretops.errors import InterpretOpsError
+from interpretops.sae import Dictionary
 from interpretops.steering.lora import LoraAdapter
 from interpretops.steering.policy import (
     DirectionAblate,
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from interpretops.models import HookedModel
-    from interpretops.sae import SAE, Dictionary
+    from interpretops.sae import SAE
     from interpretops.steering.policy import Intervention, Policy, Span
 
 
@@ -169,6 +172,20 @@ class Bound:
     at_modules: tuple[ModuleAction, ...]
     units: tuple[str, ...] = field(default=())
 
+    @property
+    def actions(self) -> tuple[SiteAction | ModuleAction, ...]:
+        """All actions."""
+        return (*self.at_sites, *self.at_modules)
+
+    @cached_property
+    def at(self) -> dict[Address | str, list[SiteAction | ModuleAction]]:
+        """Actions by where they act: a site, or the dotted path of a module."""
+        places: dict[Address | str, list[SiteAction | ModuleAction]] = {}
+        for action in self.actions:
+            place = action.path if isinstance(action, ModuleAction) else action.site
+            places.setdefault(place, []).append(action)
+        return places
+
 
 def bind(policy: Policy, model: HookedModel, dictionary: Dictionary | None) -> Bound:
     """Look up and check everything a policy names in a model and a dictionary.
@@ -207,6 +224,21 @@ def bind(policy: Policy, model: HookedModel, dictionary: Dictionary | None) -> B
     units = tuple(unit for action in acting for unit in action.units)
     threshold = 0.0 if policy.condition is None else policy.condition.threshold
     return Bound(policy, readings, threshold, _joined(sites), tuple(modules), units)
+
+
+def bind_own(policy: Policy, model: HookedModel, dictionary: Dictionary | None) -> Bound:
+    """Bind a policy with this dictionary, or with the one that it states (`meta.dictionary`).
+
+    The latter is looked for among the artifacts in the model's `cache_dir`, if the interventions
+    name features at all.
+
+    Raises:
+        InterpretOpsError: As `bind` does, or when there is no such dictionary.
+    """
+    named = any(isinstance(i, FeatureScale | FeatureClamp) for i in policy.interventions)
+    if dictionary is None and named and policy.meta.dictionary is not None:
+        dictionary = Dictionary.open(ArtifactStore(model.cache_dir), policy.meta.dictionary)
+    return bind(policy, model, dictionary)
 
 
 def _joined(actions: Sequence[SiteAction]) -> tuple[SiteAction, ...]:

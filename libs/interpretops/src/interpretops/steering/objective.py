@@ -138,6 +138,6 @@ class RefusalObjective:
             input_ids=ids,
             attention_mask=torch.cat([whole.attention_mask[:, :head], real], dim=1),
             position_ids=positions,
-            running=Forward(real.bool(), offset.expand_as(ids), 0),
+            running=Forward(real.bool(), offset.expand_as(ids)),
             wanted=after.attention_mask.float(),
         )

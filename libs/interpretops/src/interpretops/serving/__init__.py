@@ -1,0 +1,43 @@
+"""Serving: many requests at once, each under its own policy or none."""
+
+from interpretops.serving.admission import Limits
+from interpretops.serving.batcher import StepReport
+from interpretops.serving.engine import ServingEngine
+from interpretops.serving.request import (
+    BrokenAnswerError,
+    Chunk,
+    Event,
+    Failed,
+    Finished,
+    OverloadedError,
+    Request,
+    Shadow,
+    Started,
+    Token,
+    TooLargeError,
+    TooLateError,
+    Usage,
+)
+from interpretops.serving.text import Vocabulary
+from interpretops.serving.ticket import Ticket
+
+__all__ = [
+    "BrokenAnswerError",
+    "Chunk",
+    "Event",
+    "Failed",
+    "Finished",
+    "Limits",
+    "OverloadedError",
+    "Request",
+    "ServingEngine",
+    "Shadow",
+    "Started",
+    "StepReport",
+    "Ticket",
+    "Token",
+    "TooLargeError",
+    "TooLateError",
+    "Usage",
+    "Vocabulary",
+]
