@@ -23,6 +23,7 @@ from interpretops_platform.edge_settings import EdgeSettings
 from interpretops_platform.errors import SettingsError
 from interpretops_platform.rpc.settings import GrpcSettings
 from interpretops_platform.security.tokens import OidcSettings
+from interpretops_platform.security.uris import UriSettings
 from interpretops_platform.telemetry.settings import TelemetrySettings
 
 APP_ROLE = "interpretops_app"
@@ -146,12 +147,14 @@ class SecuritySettings(_Section):
         oidc: The identity provider whose tokens the edge accepts beside API keys.
         separation_of_duties: Whether a policy needs an approver who is not its author, and somebody
             other than its author to activate it.
+        uris: What callers may have this installation read or reach.
     """
 
     master_key_file: Path | None = None
     pepper_file: Path | None = None
     oidc: OidcSettings | None = None
     separation_of_duties: bool = True
+    uris: UriSettings = UriSettings()
 
 
 class JobsSettings(_Section):
@@ -168,6 +171,7 @@ class JobsSettings(_Section):
         drain_seconds: On shutdown, how long a job may go on before it is handed back.
         watch_seconds: How often a watched job is looked at.
         time_limit_seconds: A process whose attempt takes longer is killed; none lets it run.
+        checkpoint_seconds: The least time between two checkpoints of one job.
     """
 
     lease_seconds: Seconds = 30
@@ -180,6 +184,7 @@ class JobsSettings(_Section):
     drain_seconds: Seconds = 20
     watch_seconds: Seconds = 0.5
     time_limit_seconds: Seconds | None = None
+    checkpoint_seconds: Seconds = 20
 
     @model_validator(mode="after")
     def _heartbeats_fit(self) -> Self:

@@ -194,6 +194,7 @@ class Job(Base):
     result_artifact_id: Mapped[str | None]
     error: Mapped[JSON | None]
     trace_context: Mapped[JSON] = mapped_column(server_default="{}")
+    created_by: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     available_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]

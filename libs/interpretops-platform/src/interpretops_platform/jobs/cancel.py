@@ -37,12 +37,12 @@ async def cancel(session: AsyncSession, job_id: str) -> JobState:
     if state.final or job.cancel_requested:
         return state
     values: dict[str, object] = {"cancel_requested": True}
-    event = EventType.CANCEL_REQUESTED
+    event, body = EventType.CANCEL_REQUESTED, {"attempt": job.attempt, "from": state}
     if state is JobState.QUEUED:
         state, event = JobState.CANCELLED, EventType.CANCELLED
         values |= {"state": state, "finished_at": func.clock_timestamp()}
     await session.execute(update(Job).where(Job.id == job_id).values(values))
-    await record_event(session, job.tenant_id, job_id, event)
+    await record_event(session, job.tenant_id, job_id, event, body)
     return state
 
 

@@ -221,7 +221,7 @@ async def hand_back(session: AsyncSession, lease: Lease) -> None:
         await _end(session, job, JobState.CANCELLED, {}, {})
     else:
         values = {"handed_back": job.handed_back + 1}
-        await requeue(session, job, values, EventType.HANDED_BACK, {"attempt": lease.token})
+        await requeue(session, job, values, EventType.HANDED_BACK, {})
 
 
 async def stop_cancelled(session: AsyncSession, lease: Lease) -> None:
@@ -238,7 +238,7 @@ async def requeue(
 ) -> None:
     """Put a locked, running job back into its queue."""
     await _write(session, job, {**values, "state": JobState.QUEUED, "lease_until": None})
-    await record_event(session, job.tenant_id, job.id, event, body)
+    await record_event(session, job.tenant_id, job.id, event, {**body, "attempt": job.attempt})
     await announce(session, job.tenant_id, job.id, job.kind)
 
 
@@ -253,6 +253,7 @@ async def _end(
     # `lease_owner` stays, so that a repeated `finish` recognises its own work.
     final = {"state": state, "lease_until": None, "finished_at": func.clock_timestamp()}
     await _write(session, job, {**values, **final})
+    body = {**body, "attempt": job.attempt}
     await record_event(session, job.tenant_id, job.id, FINAL_EVENTS[state], body)
 
 

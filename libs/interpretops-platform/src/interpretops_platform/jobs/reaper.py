@@ -48,6 +48,7 @@ async def reap(database: Database) -> Reaped:
                 "type": "LeaseExpired",
                 "problem": "the worker stopped answering",
                 "fix": "look at the memory and the log of the worker if it happens again",
+                "retryable": True,
                 "attempt": job.attempt,
             }
             if job.cancel_requested:

@@ -33,6 +33,7 @@ class JobRequest(BaseModel):
         priority: 0 is served first, 9 last.
         max_attempts: After this many failed attempts the job is dead-lettered.
         trace_context: W3C trace headers of the caller.
+        created_by: Subject of the caller.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +45,7 @@ class JobRequest(BaseModel):
     priority: int = Field(default=5, ge=0, le=9)
     max_attempts: int = Field(default=3, ge=1, le=100)
     trace_context: dict[str, str] = Field(default_factory=dict)
+    created_by: str = ""
 
 
 @dataclass(frozen=True)

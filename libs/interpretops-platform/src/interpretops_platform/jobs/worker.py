@@ -61,6 +61,22 @@ class HandBackError(PlatformError):
 
 
 @dataclass(frozen=True)
+class _Stage:
+    """When a stage was first heard of, and how far it was then."""
+
+    name: str
+    done: int
+    began: float
+
+    def seconds_left(self, done: int, total: int) -> float | None:
+        """Time until it ends at its pace so far; none while that is unknown."""
+        if not self.done < done <= total:
+            return None
+        pace = (time.monotonic() - self.began) / (done - self.done)
+        return round(pace * (total - done), 1)
+
+
+@dataclass(frozen=True)
 class JobResult:
     """What a handler made.
 
@@ -98,6 +114,7 @@ class JobContext:
         self._lease = claimed.lease
         self._cancelled = threading.Event()
         self._lost = threading.Event()
+        self._stage = _Stage("", 0, 0.0)
         self.progress: JSON | None = None
         self.tenant_id: UUID = claimed.lease.tenant_id
         self.job_id = claimed.lease.job_id
@@ -117,10 +134,13 @@ class JobContext:
             HandBackError: When the worker shuts down and its patience is over.
             LeaseLostError: When another attempt took over.
         """
+        if stage != self._stage.name or done < self._stage.done:
+            self._stage = _Stage(stage, done, time.monotonic())
         self.progress = {
             "stage": _storable(stage),
             "done": done,
             "total": total,
+            "seconds_left": self._stage.seconds_left(done, total),
             # A loss that diverged is no number in JSON; the rest of the report still is.
             "figures": {name: float(x) for name, x in figures.items() if math.isfinite(x)},
         }
@@ -305,14 +325,17 @@ class Worker:
         # An error that says how to cure it is the caller's to cure: the next attempt would fail too.
         problem, fix = getattr(error, "problem", None), getattr(error, "fix", None)
         curable = isinstance(problem, str) and isinstance(fix, str)
-        body = {
+        body: JSON = {
             "type": type(error).__name__,
             # Of other errors only the name: their text may hold what the tenant must not see.
             "problem": problem if curable else f"the work failed with {type(error).__name__}",
             "fix": fix if curable else "look at the log of the worker",
         }
+        if curable and isinstance(field := getattr(error, "field", None), str):
+            body["field"] = field
         body = {name: _storable(text) for name, text in body.items()}
         retry = not curable or getattr(error, "transient", False)
+        body["retryable"] = retry
         delay = self.settings.jobs.retry_seconds
         return lambda session: leases.fail(session, lease, body, retry=retry, retry_seconds=delay)
 

@@ -71,6 +71,11 @@ class ObjectStore:
         self._cache = cache
         self._seal = seal
 
+    @property
+    def sealed(self) -> bool:
+        """Whether objects are encrypted: then no plain copy of one may outlive its use."""
+        return self._seal is not None
+
     def put(
         self, content: bytes | Path, *, media_type: str = "application/octet-stream"
     ) -> ObjectRef:

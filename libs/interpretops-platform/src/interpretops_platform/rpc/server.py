@@ -81,6 +81,7 @@ class RpcServer:
         ready: Asked every `readiness_seconds`; until it first says so, and whenever it does not or
             fails, health says NOT_SERVING. Without it the server is ready once it listens.
         metrics: Where calls are counted.
+        stopping: Set when the server begins to stop; streams that wait for events end on it.
 
     Raises:
         SettingsError: When the keys or certificates are missing or unusable.
@@ -95,6 +96,7 @@ class RpcServer:
         codes: Mapping[type[BaseException], grpc.StatusCode] | None = None,
         ready: Callable[[], Awaitable[bool]] | None = None,
         metrics: Metrics | None = None,
+        stopping: asyncio.Event | None = None,
     ) -> None:
         self._settings = settings
         self._ready = ready
@@ -126,8 +128,7 @@ class RpcServer:
             reflection.enable_server_reflection(shown, self._server)
         self._port = 0
         self._watcher: asyncio.Task[None] | None = None
-        self.stopping = asyncio.Event()
-        """Set when the server begins to stop; streams that wait for events end on it."""
+        self.stopping = asyncio.Event() if stopping is None else stopping
 
     @property
     def port(self) -> int:
@@ -224,6 +225,7 @@ async def serve(
     codes: Mapping[type[BaseException], grpc.StatusCode] | None = None,
     ready: Callable[[], Awaitable[bool]] | None = None,
     metrics: Metrics | None = None,
+    stopping: asyncio.Event | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second signal does not wait for calls in flight.
 
@@ -233,6 +235,7 @@ async def serve(
         codes: From exceptions of the services to status codes.
         ready: Whether the service can do its work now.
         metrics: Where calls are counted.
+        stopping: Set when the server begins to stop.
 
     Raises:
         SettingsError: When the address, the keys or the certificates cannot be used.
@@ -243,7 +246,9 @@ async def serve(
     def on_signal() -> None:
         (insisted if asked.is_set() else asked).set()
 
-    server = RpcServer(services, settings, codes=codes, ready=ready, metrics=metrics)
+    server = RpcServer(
+        services, settings, codes=codes, ready=ready, metrics=metrics, stopping=stopping
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     try:

@@ -110,5 +110,11 @@ def continued(
         name: What is done, such as `run_job trace`: few different ones.
         kind: A consumer of a queue, or the server of a call.
     """
-    with tracer().start_as_current_span(name, from_headers(headers), kind=kind) as span:
+    with tracer().start_as_current_span(
+        name,
+        from_headers(headers),
+        kind=kind,
+        record_exception=False,  # an exception's text may hold what a span must not
+        set_status_on_exception=False,
+    ) as span:
         yield span

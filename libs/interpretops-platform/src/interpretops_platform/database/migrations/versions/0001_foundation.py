@@ -263,6 +263,7 @@ def _create_tables() -> None:
             server_default="{}",
             nullable=False,
         ),
+        sa.Column("created_by", sa.Text(), server_default="", nullable=False),
         sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
