@@ -55,25 +55,39 @@ def fetch_prompts(
     Raises:
         InterpretOpsError: When the scheme is unknown or there is nothing readable at the URI.
     """
+    return load_prompts(fetch(uri, folder=folder, settings=settings), redact=redact)
+
+
+def fetch(uri: str, *, folder: Path, settings: DatasetSettings) -> Path | str:
+    """A file on this machine with what is at a URI; `package:NAME` stays as it is.
+
+    Args:
+        uri: As for `fetch_prompts`.
+        folder: Where relative paths begin.
+        settings: Where S3 is and where downloads are kept.
+
+    Raises:
+        InterpretOpsError: When the scheme is unknown or there is nothing at the URI.
+    """
     if uri.startswith("package:"):
-        return load_prompts(uri, redact=redact)
+        return uri
     parts = urlsplit(uri)
     if parts.scheme == "s3":
-        return load_prompts(_from_s3(uri, settings), redact=redact)
+        return _from_s3(uri, settings)
     if parts.scheme == "hf":
-        return load_prompts(_from_hub(uri, settings), redact=redact)
+        return _from_hub(uri, settings)
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise InterpretOpsError(
                 f"{uri} names a host", fix=f"write file:///{parts.netloc}{parts.path}"
             )
-        return load_prompts(Path(unquote(parts.path)), redact=redact)
+        return Path(unquote(parts.path))
     if "://" in uri:
         raise InterpretOpsError(
             f"datasets cannot be read from {parts.scheme}://",
             fix="use a path, file://, s3://, hf:// or package:",
         )
-    return load_prompts(folder / Path(uri).expanduser(), redact=redact)
+    return folder / Path(uri).expanduser()
 
 
 def _kept(uri: str, suffix: str, settings: DatasetSettings) -> Path:

@@ -169,24 +169,36 @@ def load_suites(
         InterpretOpsError: When the file does not fit the schema (naming the line and key), a suite
             asked for is not in it, or a dataset cannot be had or lacks what a metric needs.
     """
+    folder = Path() if str(ref) == PACKAGED_SUITES else Path(ref).parent
+    found = settings or DatasetSettings()
+    return [
+        load_suite(suite, folder=folder, redact=redact, settings=found)
+        for suite in read_suites(ref, only=only)
+    ]
+
+
+def read_suites(ref: str | Path, *, only: Sequence[str] = ()) -> tuple[Suite, ...]:
+    """The suites that a file describes, without their prompts.
+
+    Args:
+        ref: A YAML file, or `package:eval_suites`.
+        only: Names of the suites to take; all by default.
+
+    Raises:
+        InterpretOpsError: When the file does not fit the schema, or a suite asked for is not in it.
+    """
     if str(ref) == PACKAGED_SUITES:
         raw = (resources.files("interpretops") / "data" / "eval_suites.yaml").read_bytes()
-        suites, folder = validate_text(SuiteFile, raw, source=PACKAGED_SUITES).suites, Path()
+        suites = validate_text(SuiteFile, raw, source=PACKAGED_SUITES).suites
     else:
-        path = Path(ref)
-        suites, folder = validate_yaml(SuiteFile, path).suites, path.parent
+        suites = validate_yaml(SuiteFile, Path(ref)).suites
     known = [suite.name for suite in suites]
     missing = next((name for name in only if name not in known), None)
     if missing is not None:
         raise InterpretOpsError(
             f"there is no suite {missing!r} in {ref}", fix=f"use one of {', '.join(known)}"
         )
-    found = settings or DatasetSettings()
-    return [
-        load_suite(suite, folder=folder, redact=redact, settings=found)
-        for suite in suites
-        if not only or suite.name in only
-    ]
+    return tuple(suite for suite in suites if not only or suite.name in only)
 
 
 def load_suite(
