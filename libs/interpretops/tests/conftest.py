@@ -6,95 +6,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from interpretops.artifacts import ArtifactStore
 from interpretops.models import SMOLLM2, HookedModel
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from interpretops.testing import ARCHITECTURES, byte_tokenizer, tiny_hf
+
+__all__ = ["ARCHITECTURES", "byte_tokenizer", "tiny_hf"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-VOCAB = 256 + 4
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
-    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-_SMALL: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 256,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
-_GROUPED = {**_SMALL, "num_key_value_heads": 2, "head_dim": 8}
-
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "gpt_neox": {**_SMALL, "rotary_pct": 0.25, "use_parallel_residual": True},
-    "gpt_neox_sequential": {
-        **_SMALL,
-        "model_type": "gpt_neox",
-        "rotary_pct": 0.25,
-        "use_parallel_residual": False,
-    },
-    "gpt2": {
-        "vocab_size": VOCAB,
-        "n_embd": 32,
-        "n_layer": 3,
-        "n_head": 4,
-        "n_positions": 256,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    },
-    "llama": {**_GROUPED, "tie_word_embeddings": True},
-    "mistral": {**_GROUPED, "sliding_window": 8},
-    "qwen2": {**_GROUPED},
-    "qwen3": {**_GROUPED},
-    "gemma2": {**_GROUPED, "sliding_window": 8, "query_pre_attn_scalar": 8},
-    "gemma3_text": {**_GROUPED, "sliding_window": 8, "query_pre_attn_scalar": 8},
-    "phi3": {**_GROUPED},
-    "olmo2": {**_GROUPED},
-}
-
-
-def byte_tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer: four special tokens, then one token per byte."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    specials = ["<pad>", "<s>", "<|im_end|>", "<|im_start|>"]
-    vocab = {token: i for i, token in enumerate([*specials, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
-        padding_side="left",
-    )
-    if chat:
-        fast.chat_template = CHAT_TEMPLATE
-    return fast
-
-
-def tiny_hf(architecture: str = "llama", seed: int = 0, **overrides: Any) -> Any:
-    """A small randomly initialised Hugging Face model of an architecture."""
-    settings = {**ARCHITECTURES[architecture], **overrides}
-    model_type = settings.pop("model_type", architecture)
-    torch.manual_seed(seed)
-    config = AutoConfig.for_model(model_type, **settings)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    for parameter in model.parameters():  # larger than the usual 0.02, so that layers matter
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.15)
-    return model
 
 
 @pytest.fixture
