@@ -153,7 +153,9 @@ class EngineHandler(Generic[R]):
 
         async def accept(session: AsyncSession) -> None:
             for uploaded in uploads:
-                await register(session, context.tenant_id, uploaded)
+                await register(
+                    session, context.tenant_id, uploaded, retention=settings.compliance.retention
+                )
 
         return JobResult(made.id, accept)
 

@@ -129,7 +129,7 @@ class PlatformStore(ArtifactStore):
             return super().payload(manifest.id)
 
     def upload(self, artifact_id: str) -> list[Upload]:
-        """Put an artifact, and all it was made from, into the object store, unless they are there.
+        """Put an artifact, and what it was made from and is not there yet, into the object store.
 
         Returns:
             What is to be registered, parents first.
