@@ -1,5 +1,6 @@
 """The edge on real servers: PostgreSQL, Valkey, objects in a folder, and services by gRPC."""
 
+import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from interpretops_gateway.app import create_app
+from interpretops_platform.artifacts import register, upload
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.rpc.identity import create_identity_keys
 from interpretops_platform.security import keys
@@ -14,6 +16,7 @@ from interpretops_platform.security.key_store import add_key
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role
 from interpretops_platform.settings import CacheSettings, ObjectsSettings, SecuritySettings
+from interpretops_platform.tenants import TenantStores
 from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
     broker_settings,
     database,
@@ -25,9 +28,11 @@ from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
     tenant_id,
 )
 
+from services.gateway.tests.folders import CIRCUIT, GRAPH, TRACE, exported
+
 
 @pytest.fixture
-def edge_settings(broker_settings, tmp_path):  # noqa: F811
+def edge_settings(broker_settings, tmp_path):
     Peppers.create(tmp_path / "peppers")
     create_identity_keys(tmp_path / "identity")
     return broker_settings.model_copy(
@@ -43,7 +48,7 @@ def edge_settings(broker_settings, tmp_path):  # noqa: F811
 
 
 @asynccontextmanager
-async def serving(settings):  # noqa: F811
+async def serving(settings):
     """The application without a socket; its URL is `http://edge`."""
     app = create_app(settings)
     async with app.router.lifespan_context(app):
@@ -61,7 +66,7 @@ async def edge(edge_settings):
 
 
 @pytest.fixture
-def issue(edge_settings, database):  # noqa: F811
+def issue(edge_settings, database):
     """Makes a key: `await issue(tenant_id, Role.VIEWER)` gives its headers."""
 
     async def make(tenant, role=Role.ADMIN, *, name="tests", now=None, **options):
@@ -81,12 +86,33 @@ def issue(edge_settings, database):  # noqa: F811
 
 
 @pytest_asyncio.fixture
-async def admin(issue, tenant_id):  # noqa: F811
+async def admin(issue, tenant_id):
     """Headers of an admin of our tenant."""
     return await issue(tenant_id, name="admin")
 
 
 @pytest_asyncio.fixture
-async def stranger(issue, other_tenant_id):  # noqa: F811
+async def stranger(issue, other_tenant_id):
     """Headers of an admin of another tenant."""
     return await issue(other_tenant_id, name="stranger")
+
+
+@pytest.fixture
+def keep(edge_settings, database, tmp_path):
+    """Keeps an artifact: `await keep(tenant_id, id, kind, files, parents)`."""
+
+    async def run(tenant, artifact_id, kind, files, parents=()):
+        folder = exported(tmp_path / f"{tenant}" / artifact_id, artifact_id, kind, files, parents)
+        async with tenant_session(database, tenant) as session:
+            store = await TenantStores(edge_settings).open(session)
+            await register(session, tenant, upload(store, folder), retention=None)
+
+    return run
+
+
+@pytest_asyncio.fixture
+async def circuit(keep, tenant_id):
+    await keep(tenant_id, TRACE, "trace", {"a.json": b"{}"})
+    files = {"circuit.json": json.dumps(GRAPH).encode(), "deep/big.json": b"1" * 3_000_000}
+    await keep(tenant_id, CIRCUIT, "circuit", files, [TRACE])
+    return CIRCUIT

@@ -4,70 +4,10 @@ import hashlib
 import json
 
 import pytest
-import pytest_asyncio
-from interpretops_platform.artifacts import register, upload
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.jobs.submit import JobRequest, submit
-from interpretops_platform.tenants import TenantStores
 
-CIRCUIT = "cx_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
-TRACE = "tr_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
-GRAPH = {
-    "risk_class": "jailbreak",
-    "units": [
-        {"unit": "layer9.attn.h4", "attribution": 0.2, "ccs": {"value": 0.11}},
-        {"unit": "layer12.f47", "attribution": 0.3, "ccs": {"value": 0.18}},
-        {"unit": "layer3.mlp", "attribution": 0.1, "ccs": None},
-    ],
-    "edges": [],
-}
-
-
-def exported(folder, artifact_id, kind, files, parents=()):
-    """A folder as the engine exports an artifact."""
-    folder.mkdir(parents=True)
-    listed = []
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-        media_type = "application/pdf" if name.endswith(".pdf") else "application/json"
-        sha256 = hashlib.sha256(content).hexdigest()
-        listed.append(
-            {"path": name, "sha256": sha256, "size": len(content), "media_type": media_type}
-        )
-    manifest = {
-        "id": artifact_id,
-        "kind": kind,
-        "schema_version": 1,
-        "sha256": "0" * 64,
-        "spec_hash": "1" * 64,
-        "parents": list(parents),
-        "files": listed,
-        "summary": {"units": 3},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
-
-
-@pytest.fixture
-def keep(edge_settings, database, tmp_path):
-    """Keeps an artifact: `await keep(tenant_id, id, kind, files, parents)`."""
-
-    async def run(tenant, artifact_id, kind, files, parents=()):
-        folder = exported(tmp_path / f"{tenant}" / artifact_id, artifact_id, kind, files, parents)
-        async with tenant_session(database, tenant) as session:
-            store = await TenantStores(edge_settings).open(session)
-            await register(session, tenant, upload(store, folder))
-
-    return run
-
-
-@pytest_asyncio.fixture
-async def circuit(keep, tenant_id):
-    await keep(tenant_id, TRACE, "trace", {"a.json": b"{}"})
-    files = {"circuit.json": json.dumps(GRAPH).encode(), "deep/big.json": b"1" * 3_000_000}
-    await keep(tenant_id, CIRCUIT, "circuit", files, [TRACE])
-    return CIRCUIT
+from services.gateway.tests.folders import CIRCUIT, GRAPH, TRACE
 
 
 async def queued(database, tenant, kind="trace", **options):

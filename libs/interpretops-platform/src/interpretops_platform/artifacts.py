@@ -188,6 +188,37 @@ async def lineage(session: AsyncSession, artifact_id: str) -> list[Artifact]:
     return [by_id[identifier] for identifier in order]
 
 
+async def newest_made_from(session: AsyncSession, artifact_id: str, kind: str) -> Artifact | None:
+    """The newest artifact of a kind that this one is in the lineage of, or none.
+
+    Args:
+        session: A `tenant_session`.
+        artifact_id: What it was made from, directly or not.
+        kind: What it is, such as `risk_card`.
+
+    Raises:
+        NotFoundError: When this tenant has no artifact of that id.
+    """
+    await find(session, artifact_id)
+    walk = (
+        select(ArtifactParent.artifact_id)
+        .where(ArtifactParent.parent_id == artifact_id)
+        .cte(recursive=True)
+    )
+    walk = walk.union(
+        select(ArtifactParent.artifact_id).join(
+            walk, ArtifactParent.parent_id == walk.c.artifact_id
+        )
+    )
+    newest: Artifact | None = await session.scalar(
+        select(Artifact)
+        .where(Artifact.kind == kind, Artifact.id.in_(select(walk.c.artifact_id)))
+        .order_by(Artifact.created_at.desc(), Artifact.id.desc())
+        .limit(1)
+    )
+    return newest
+
+
 def download(store: ObjectStore, artifact: Artifact, folder: Path) -> None:
     """Write an artifact as the folder that the engine imports; the manifest comes last.
 

@@ -30,7 +30,6 @@ class EdgeSettings(BaseModel):
         cors_origins: Web pages of other origins that may call; none by default.
         docs: Whether `/docs` shows the interactive reference.
         static_folder: A folder of files, such as the built dashboard, served at `/ui`.
-        separation_of_duty: Whether a policy needs an approver who is not its author.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,4 +49,3 @@ class EdgeSettings(BaseModel):
     cors_origins: tuple[str, ...] = ()
     docs: bool = True
     static_folder: Path | None = None
-    separation_of_duty: bool = True

@@ -20,7 +20,7 @@ from interpretops_gateway.edge import open_edge
 from interpretops_gateway.middleware import EdgeMiddleware, RequestMetrics
 from interpretops_gateway.problems import ProblemDocument, answer
 from interpretops_gateway.reference import DESCRIPTION, TAGS, add_reference
-from interpretops_gateway.routes import artifacts, audit, jobs, keys, operations
+from interpretops_gateway.routes import artifacts, audit, jobs, keys, operations, work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 _ROUTERS = (
+    work.routes,
     jobs.routes,
     artifacts.routes,
     keys.routes,

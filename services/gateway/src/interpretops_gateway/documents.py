@@ -1,9 +1,11 @@
 """What the edge shows of rows: jobs, artifacts, keys and audit entries as JSON."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from interpretops_platform.database.models import ApiKey, Artifact, AuditEntry, Job
+from interpretops_protos.v1 import job_pb2
 from pydantic import BaseModel, Field
 
 JobKind = Literal["trace", "sae", "circuit", "policy", "eval", "report"]
@@ -39,6 +41,7 @@ class JobError(BaseModel):
     type: str | None = Field(default=None, description="Kind of error.")
     field: str | None = Field(default=None, description="The field of the request at fault.")
     attempt: int | None = Field(default=None, description="The attempt that failed.")
+    retryable: bool | None = Field(default=None, description="Whether it may work later.")
 
 
 class JobProgress(BaseModel):
@@ -47,6 +50,7 @@ class JobProgress(BaseModel):
     stage: str = Field(description="What is being done, such as `training dictionaries`.")
     done: int = Field(description="Steps that are finished.")
     total: int = Field(description="Steps that the stage has; 0 when unknown.")
+    seconds_left: float | None = Field(default=None, description="Until the stage ends, if known.")
     figures: dict[str, float] = Field(default_factory=dict, description="Live measurements.")
 
 
@@ -84,6 +88,40 @@ class JobDocument(BaseModel):
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
+        )
+
+    @classmethod
+    def of_message(cls, job: job_pb2.Job, kind: str) -> "JobDocument":
+        """What callers see of a job that a service has just accepted.
+
+        Args:
+            job: As the service gave it.
+            kind: The kind of job, as the table of jobs names it.
+        """
+        error, progress = job.error, job.progress
+        return cls(
+            id=job.id,
+            kind=kind,
+            state=job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_"),
+            attempt=job.attempt,
+            max_attempts=job.max_attempts,
+            cancel_requested=job.cancel_requested,
+            progress=JobProgress(
+                stage=progress.stage,
+                done=progress.done,
+                total=progress.total,
+                seconds_left=progress.seconds_left if progress.HasField("seconds_left") else None,
+                figures=dict(progress.metrics),
+            )
+            if job.HasField("progress")
+            else None,
+            result=job.result.id if job.HasField("result") else None,
+            error=JobError(problem=error.problem, fix=error.fix, field=error.field or None)
+            if job.HasField("error")
+            else None,
+            created_at=_time(job.create_time),
+            started_at=_time(job.start_time) if job.HasField("start_time") else None,
+            finished_at=_time(job.end_time) if job.HasField("end_time") else None,
         )
 
 
@@ -184,3 +222,7 @@ class AuditDocument(BaseModel):
     def of(cls, entry: AuditEntry) -> "AuditDocument":
         """What callers see of a row."""
         return cls.model_validate(entry, from_attributes=True)
+
+
+def _time(at: Timestamp) -> datetime:
+    return at.ToDatetime(tzinfo=UTC)

@@ -113,9 +113,9 @@ class EdgeRoute(APIRoute):
             await super().handle(scope, receive, send)
 
 
-def router(tag: str) -> APIRouter:
-    """A router whose routes are `EdgeRoute`s under one heading of the documentation."""
-    return APIRouter(tags=[tag], route_class=EdgeRoute)
+def router(*tags: str) -> APIRouter:
+    """A router whose routes are `EdgeRoute`s, under these headings of the documentation."""
+    return APIRouter(tags=list(tags), route_class=EdgeRoute)
 
 
 def _access(dependencies: Any) -> Access | None:

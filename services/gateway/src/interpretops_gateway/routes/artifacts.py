@@ -29,7 +29,7 @@ from interpretops_gateway.edge import Edge, EdgeDep
 from interpretops_gateway.pages import Cursor, Limit, Page, read_page
 from interpretops_gateway.routing import needs, router
 
-routes = router("artifacts")
+routes = router()
 
 ArtifactId = Annotated[
     str,
@@ -85,7 +85,7 @@ class RiskCardDocument(BaseModel):
     artifact: ArtifactDocument
 
 
-@routes.get("/artifacts", dependencies=[needs(Scope.ARTIFACTS_READ)])
+@routes.get("/artifacts", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["artifacts"])
 async def list_artifacts(
     edge: EdgeDep,
     kind: Annotated[list[ArtifactKind] | None, Query(description="Of these kinds.")] = None,
@@ -109,14 +109,20 @@ async def list_artifacts(
         )
 
 
-@routes.get("/artifacts/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)])
+@routes.get(
+    "/artifacts/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["artifacts"]
+)
 async def read_artifact(edge: EdgeDep, artifact_id: ArtifactId) -> ArtifactDetails:
     """Look at an artifact: its manifest, its files, and what it was made from."""
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
         return ArtifactDetails.of(await find(session, artifact_id))
 
 
-@routes.get("/artifacts/{artifact_id}/lineage", dependencies=[needs(Scope.ARTIFACTS_READ)])
+@routes.get(
+    "/artifacts/{artifact_id}/lineage",
+    dependencies=[needs(Scope.ARTIFACTS_READ)],
+    tags=["artifacts"],
+)
 async def read_lineage(edge: EdgeDep, artifact_id: ArtifactId) -> Lineage:
     """Walk to everything an artifact was made from: the audit trail of a result."""
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
@@ -126,6 +132,7 @@ async def read_lineage(edge: EdgeDep, artifact_id: ArtifactId) -> Lineage:
 
 @routes.get(
     "/artifacts/{artifact_id}/files/{path:path}",
+    tags=["artifacts"],
     dependencies=[needs(Scope.ARTIFACTS_READ)],
     response_class=StreamingResponse,
     responses=_FILE,
@@ -239,11 +246,15 @@ def ccs_summary(graph: dict[str, Any]) -> dict[str, float]:
     return dict(sorted(measured.items(), key=lambda item: -item[1]))
 
 
+async def read_text(edge: Edge, artifact_id: str, path: str) -> str:
+    """A text file of an artifact of the caller's tenant."""
+    _, store, file = await _locate(edge, artifact_id, path)
+    return (await asyncio.to_thread(store.get, _ref(store, file))).decode()
+
+
 async def read_json(edge: Edge, artifact_id: str, path: str) -> dict[str, Any]:
     """A JSON file of an artifact of the caller's tenant."""
-    _, store, file = await _locate(edge, artifact_id, path)
-    content = await asyncio.to_thread(store.get, _ref(store, file))
-    found: dict[str, Any] = json.loads(content)
+    found: dict[str, Any] = json.loads(await read_text(edge, artifact_id, path))
     return found
 
 

@@ -36,7 +36,9 @@ Seconds = Annotated[int, Field(ge=1, le=10 * 365 * 86400)]
 class IssueBody(Body):
     """A key to issue. It can do no more than its issuer."""
 
-    model_config = example(name="nightly-evals", roles=["operator"], lifetime_seconds=7776000)
+    model_config = example(
+        {"name": "nightly-evals", "roles": ["operator"], "lifetime_seconds": 7776000}
+    )
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,99}$",
@@ -56,7 +58,7 @@ class IssueBody(Body):
 class RotateBody(Body):
     """How a key is replaced."""
 
-    model_config = example(grace_seconds=86400)
+    model_config = example({"grace_seconds": 86400})
 
     grace_seconds: Annotated[int, Field(ge=0, le=365 * 86400)] = Field(
         default=86400, description="How long the old key goes on."
