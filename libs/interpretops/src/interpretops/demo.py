@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from interpretops.circuits import ContrastPair, ContrastTask, SearchSpec
+from interpretops.circuits import ContrastTask, SearchSpec, pairs_of
 from interpretops.prompts import (
     Prompt,
     PromptSet,
@@ -82,11 +82,7 @@ class DemoData:
 
     def contrast(self) -> ContrastTask:
         """The behaviour to explain: training attacks beside their twins."""
-        pairs = tuple(
-            ContrastPair(risky=attack.text, harmless=attack.twin, topic=attack.topic)
-            for attack in self.attacks.where(split="train")
-            if attack.twin is not None
-        )
+        pairs = pairs_of(self.attacks.where(split="train"))
         return ContrastTask(risk_class="jailbreak", pairs=pairs)
 
     def fitting(self) -> FittingSet:

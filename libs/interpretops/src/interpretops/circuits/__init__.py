@@ -3,7 +3,7 @@
 from interpretops.circuits.behaviour import Answers, Openings, behaviour_for
 from interpretops.circuits.graph import CircuitGraph, Edge, Measured, ScoredUnit, Unit
 from interpretops.circuits.search import Circuit, SearchSpec, search
-from interpretops.circuits.task import ContrastPair, ContrastTask
+from interpretops.circuits.task import ContrastPair, ContrastTask, pairs_of
 
 __all__ = [
     "Answers",
@@ -18,5 +18,6 @@ __all__ = [
     "SearchSpec",
     "Unit",
     "behaviour_for",
+    "pairs_of",
     "search",
 ]

@@ -8,12 +8,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.circuits.behaviour import REFUSAL, Behaviour
+from interpretops.errors import InterpretOpsError
 from interpretops.models import Batch, Forward, Prefix, common_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from interpretops.models import HookedModel
+    from interpretops.prompts import PromptSet
 
 
 class ContrastPair(BaseModel):
@@ -34,6 +36,31 @@ class ContrastPair(BaseModel):
     topic: str | None = None
     correct: str | None = Field(default=None, min_length=1)
     wrong: str | None = Field(default=None, min_length=1)
+
+
+def pairs_of(prompts: PromptSet) -> tuple[ContrastPair, ...]:
+    """Prompts that have a harmless twin, each beside it.
+
+    Raises:
+        InterpretOpsError: When none has.
+    """
+    pairs = tuple(
+        ContrastPair(
+            risky=prompt.text,
+            harmless=prompt.twin,
+            topic=prompt.topic,
+            correct=prompt.correct,
+            wrong=prompt.wrong,
+        )
+        for prompt in prompts
+        if prompt.twin is not None
+    )
+    if not pairs:
+        raise InterpretOpsError(
+            f"no prompt of {prompts.source} has a harmless twin to compare with",
+            fix='give each a "twin": the same request made harmless',
+        )
+    return pairs
 
 
 class ContrastTask(BaseModel):

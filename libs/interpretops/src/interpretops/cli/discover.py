@@ -221,24 +221,12 @@ def contrast_pairs(ref: str, split: str, bench: Workbench) -> tuple[ContrastPair
     Raises:
         InterpretOpsError: When there are none.
     """
-    from interpretops.circuits import ContrastPair
-    from interpretops.errors import InterpretOpsError
+    from interpretops.circuits import pairs_of
 
     loaded = load_redacted(ref, bench)
     if any(prompt.split is not None for prompt in loaded):
         loaded = loaded.filter(lambda prompt: prompt.split == split)
-    twinned = [prompt for prompt in loaded if prompt.twin is not None]
-    if not twinned:
-        raise InterpretOpsError(
-            f"no prompt of {ref} has a harmless twin to compare with",
-            fix='give each a "twin": the same request made harmless',
-        )
-    return tuple(
-        ContrastPair(
-            risky=p.text, harmless=str(p.twin), topic=p.topic, correct=p.correct, wrong=p.wrong
-        )
-        for p in twinned
-    )
+    return pairs_of(loaded)
 
 
 def load_redacted(ref: str, bench: Workbench) -> PromptSet:
