@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from interpretops_service.engine.checkpoints import Checkpoints
 from interpretops_service.engine.models import load_model
 from interpretops_service.engine.monitor import JobMonitor
-from interpretops_service.engine.prompts import fetched_file, load_prompts
+from interpretops_service.engine.prompts import fetched_file, load_prompts, load_texts
 from interpretops_service.engine.specs import to_spec
 from interpretops_service.engine.store import PlatformStore
 from interpretops_service.references import require_allowed
@@ -105,6 +105,10 @@ class Bench:
     def open(self, kind: type[H], ref: ArtifactRef) -> H:
         """An artifact that the request names, fetched if need be."""
         return kind.open(self.store, ref.id)
+
+    def texts(self, uri: str) -> list[str]:
+        """The documents at an address of the request, as they are: whoever takes them scrubs them."""
+        return load_texts(uri, self.settings)
 
     def file(self, uri: str) -> Path | str:
         """A file of this machine with what is at an address of the request."""

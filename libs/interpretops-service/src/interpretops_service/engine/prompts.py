@@ -39,6 +39,16 @@ def fetched_file(uri: str, settings: Settings) -> Path | str:
     return fetch(uri, folder=Path(), settings=dataset_settings(settings))
 
 
+def load_texts(uri: str, settings: Settings) -> list[str]:
+    """The documents at a canonical address, one per line or record.
+
+    Raises:
+        InterpretOpsError: When there is nothing there that can be read.
+    """
+    found = fetch_prompts(uri, folder=Path(), redact=None, settings=dataset_settings(settings))
+    return found.texts
+
+
 def load_prompts(
     source: PromptSource, settings: Settings, redact: Redactor | None, *, path: str
 ) -> PromptSet:

@@ -112,11 +112,19 @@ class PlatformStore(ArtifactStore):
     def get(self, ref: str | Path) -> Manifest:
         """The manifest of an artifact; see `ArtifactStore.get`.
 
+        Args:
+            ref: An id in full. What names artifacts here comes from callers, who must not reach
+                folders of this machine.
+
         Raises:
             NotFoundError: When this tenant has no such artifact, or a part of it is gone.
         """
-        if isinstance(ref, str) and _ID.fullmatch(ref) and not self._is_here(ref):
-            self._fetch(ref)
+        if not _ID.fullmatch(str(ref)):
+            raise NotFoundError(
+                f"there is no artifact {str(ref)[:100]!r}", fix="name an artifact by its whole id"
+            )
+        if not self._is_here(str(ref)):
+            self._fetch(str(ref))
         return super().get(ref)
 
     def payload(self, ref: str | Path) -> Path:
