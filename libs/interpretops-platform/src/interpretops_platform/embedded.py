@@ -2,7 +2,8 @@
 
 The same servers carry `mechctl up` on a laptop and the tests. Nothing is compiled or installed on
 the machine, and both listen on the loopback interface only. Whoever starts one stops it: each lives
-in a session of its own and outlasts a parent that is killed.
+in a session of its own and outlasts a parent that is killed. A supervisor takes `command` and
+`answers` instead of `start` and `stop`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib.util
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,14 +55,19 @@ class EmbeddedPostgres:
         """What the server writes."""
         return self._folder / "postgres.log"
 
-    def start(self) -> Self:
-        """Make the cluster if need be, start the server and wait until it answers.
+    @property
+    def folder(self) -> Path:
+        """Where the server runs, and what it keeps."""
+        return self._data
 
-        Raises:
-            SettingsError: When the server does not come up; the message holds the end of its log.
-        """
-        if not (self._data / "PG_VERSION").exists():
-            self._initialise()
+    @property
+    def user(self) -> str | None:
+        """The account that the server runs as, where it may not be this process's."""
+        return _server_user()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line of the server; it ends on SIGINT."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self._port),
@@ -70,17 +77,31 @@ class EmbeddedPostgres:
             "full_page_writes": "on" if self._durable else "off",
         }
         arguments = [f"--{name}={value}" for name, value in options.items()]
+        return _postgres_binary("postgres"), "-D", str(self._data), *arguments
+
+    def start(self) -> Self:
+        """Make the cluster if need be, start the server and wait until it answers.
+
+        Raises:
+            SettingsError: When the server does not come up; the message holds the end of its log.
+        """
+        self.initialise()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_postgres_binary("postgres"), "-D", str(self._data), *arguments],
+                self.command,
                 stdout=log,
                 stderr=log,
-                cwd=self._data,
-                user=_server_user(),
+                cwd=self.folder,
+                user=self.user,
                 start_new_session=True,  # Ctrl-C belongs to the supervisor, which stops in order
             )
         self._wait_until_it_answers(self._process)
         return self
+
+    def answers(self) -> bool:
+        """Whether the server takes connections."""
+        ready = [_postgres_binary("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        return subprocess.run(ready, check=False).returncode == 0
 
     def stop(self, *, immediate: bool = False) -> None:
         """End the server.
@@ -94,26 +115,35 @@ class EmbeddedPostgres:
         self._process.wait(timeout=_START_SECONDS)
         self._process = None
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
+        """Make the cluster if there is none.
+
+        Raises:
+            SettingsError: When the folder does not allow it.
+        """
+        if (self._data / "PG_VERSION").exists():
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._password_file.write_text(secrets.token_urlsafe(24) + "\n", encoding="utf-8")
         self._password_file.chmod(0o600)
-        user = _server_user()
+        part = self._folder / "data.part"  # so that a cluster half made is not taken for whole
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        user = self.user
         if user is not None:
-            self._data.mkdir(mode=0o700)
-            for path in (self._data, self._password_file):
+            for path in (part, self._password_file):
                 os.chown(path, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
         done = subprocess.run(
             [
                 _postgres_binary("initdb"),
-                *("-D", str(self._data), "--username=postgres", f"--pwfile={self._password_file}"),
+                *("-D", str(part), "--username=postgres", f"--pwfile={self._password_file}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"),
                 *([] if self._durable else ["--no-sync"]),
             ],
             capture_output=True,
             text=True,
             check=False,
-            cwd=self._folder,
+            cwd=part,
             user=user,
         )
         if done.returncode:
@@ -121,11 +151,11 @@ class EmbeddedPostgres:
                 f"PostgreSQL could not make a cluster in {self._data}: {done.stderr[-400:]}",
                 fix="choose a folder that the user running it can read and write",
             )
+        part.rename(self._data)
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
-        ready = [_postgres_binary("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
         deadline = time.monotonic() + _START_SECONDS
-        while subprocess.run(ready, check=False).returncode:
+        while not self.answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 tail = self.log.read_text(encoding="utf-8", errors="replace")[-600:]
                 raise SettingsError(f"PostgreSQL did not start: {tail}", fix=f"see {self.log}")
@@ -155,6 +185,13 @@ class EmbeddedValkey:
         """What the server writes."""
         return self._folder / "valkey.log"
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line of the server; it ends on SIGTERM."""
+        # Nothing is kept over a restart: what Redis holds can be lost at any time by design.
+        options = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1")
+        return _valkey_binary(), "--port", str(self._port), *options
+
     def start(self) -> Self:
         """Start the server and wait until it answers.
 
@@ -162,23 +199,30 @@ class EmbeddedValkey:
             SettingsError: When the server does not come up.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Nothing is kept over a restart: what Redis holds can be lost at any time by design.
-        options = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_valkey_binary(), "--port", str(self._port), *options],
+                self.command,
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_SECONDS
-        while not _answers_ping(self._port):
+        while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 tail = self.log.read_text(encoding="utf-8", errors="replace")[-600:]
                 raise SettingsError(f"Valkey did not start: {tail}", fix=f"see {self.log}")
             time.sleep(0.02)
         return self
+
+    def answers(self) -> bool:
+        """Whether the server answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(7).startswith(b"+PONG")
+        except OSError:
+            return False
 
     def stop(self, *, immediate: bool = False) -> None:
         """End the server.
@@ -226,15 +270,6 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _answers_ping(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(7).startswith(b"+PONG")
-    except OSError:
-        return False
 
 
 def temporary_folder(prefix: str) -> Path:

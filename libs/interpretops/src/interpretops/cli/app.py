@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import entry_points
 from typing import Annotated, cast
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from interpretops.cli import artifacts, discover, judge, policy
 from interpretops.cli.console import err, one_line_errors, out
 from interpretops.cli.demo import demo
+from interpretops.errors import InterpretOpsError
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """A command line that does not parse. Typer carries Click inside it and does not export the class."""
@@ -39,6 +41,35 @@ app.command(rich_help_panel=steering)(policy.steer)
 app.command("eval", rich_help_panel=proving)(judge.evaluate)
 app.command(rich_help_panel=proving)(judge.report)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=proving)
+
+COMMANDS = "interpretops.commands"
+"""Entry points of other packages: functions that add their commands to `mechctl`."""
+
+_STACK_COMMANDS = ("up", "down", "status", "logs")
+_ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _add_commands_of_other_packages() -> None:
+    for found in entry_points(group=COMMANDS):
+        found.load()(app)
+    known = {
+        command.name or getattr(command.callback, "__name__", "")
+        for command in app.registered_commands
+    }
+    for name in _STACK_COMMANDS:
+        if name not in known:
+            app.command(name, hidden=True, context_settings=_ANYTHING)(_needs_the_stack)
+
+
+def _needs_the_stack(context: typer.Context) -> None:
+    """Say what has to be installed for this command."""
+    raise InterpretOpsError(
+        f"`mechctl {context.info_name}` runs the platform, which is not installed here",
+        fix="pip install interpretops-stack",
+    )
+
+
+_add_commands_of_other_packages()
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,117 @@
+"""The programs of the platform on one machine, in the order in which they start."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from interpretops_stack.installation import SERVICES
+from interpretops_stack.program import Program, answers_http, serves_grpc
+
+if TYPE_CHECKING:
+    from interpretops_platform.embedded import EmbeddedPostgres, EmbeddedValkey
+
+    from interpretops_stack.folder import StackFolder
+    from interpretops_stack.installation import Addresses
+
+KINDS = ("trace", "sae", "circuit", "policy", "eval", "report")
+"""Kinds of jobs; each is also the name of a queue."""
+
+WHAT = {
+    "tracer": "takes in traces",
+    "sae_trainer": "takes in dictionaries",
+    "circuit_search": "takes in circuit searches",
+    "steering_gateway": "answers prompts, steered or not",
+    "evaluator": "takes in evaluations",
+    "reporter": "takes in reports",
+}
+
+
+def platform_programs(
+    folder: StackFolder,
+    addresses: Addresses,
+    *,
+    postgres: EmbeddedPostgres,
+    valkey: EmbeddedValkey,
+    workers: int,
+) -> list[Program]:
+    """Everything that `mechctl up` runs.
+
+    Args:
+        folder: The stack's folder; the settings stand in it.
+        addresses: Where each program listens.
+        postgres: The database, with its cluster made.
+        valkey: The broker.
+        workers: How many processes work on jobs, each on one at a time.
+    """
+    config = ("--config", str(folder.config))
+    python = sys.executable
+    return [
+        Program(
+            "postgres",
+            "keeps rows: jobs, artifacts, policies",
+            postgres.command,
+            stage=0,
+            ready=postgres.answers,
+            port=addresses.postgres,
+            folder=postgres.folder,
+            user=postgres.user,
+            stop_signal=signal.SIGINT,
+        ),
+        Program(
+            "valkey",
+            "carries hints and limits",
+            valkey.command,
+            stage=0,
+            ready=valkey.answers,
+            port=addresses.valkey,
+            folder=folder.path,
+        ),
+        Program(
+            "prepare",
+            "migrates the database, makes tenant and keys",
+            (
+                *(python, "-m", "interpretops_stack", "prepare", str(folder.path)),
+                *("--address", addresses.edge_url),
+            ),
+            stage=1,
+            once=True,
+        ),
+        Program(
+            "keeper",
+            "relays jobs, reaps lost leases",
+            (python, "-m", "interpretops_platform", "keep", *config),
+            stage=2,
+        ),
+        *(
+            Program(
+                f"worker-{number}" if workers > 1 else "worker",
+                "does the jobs, one at a time",
+                (python, "-m", "interpretops_service", "work", *KINDS, *config),
+                stage=2,
+                grace_seconds=60,
+            )
+            for number in range(1, workers + 1)
+        ),
+        *(
+            Program(
+                name,
+                WHAT[name],
+                (python, "-m", "interpretops_service", "serve", name, *config),
+                stage=2,
+                ready=serves_grpc(addresses.services[name]),
+                port=addresses.services[name],
+                environment={"INTERPRETOPS_GRPC__PORT": str(addresses.services[name])},
+            )
+            for name in SERVICES
+        ),
+        Program(
+            "edge",
+            "REST and OpenAI-compatible HTTP",
+            (python, "-m", "interpretops_gateway", *config),
+            stage=3,
+            ready=answers_http(addresses.edge, "/readyz"),
+            port=addresses.edge,
+        ),
+    ]
