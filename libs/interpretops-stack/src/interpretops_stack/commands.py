@@ -206,7 +206,9 @@ def _table(state: StackState) -> Table:
     ]
     for name, what, found, process, port, program in rows:
         alive = process is not None and processes.is_alive(process)
-        memory = processes.memory_of(process) if process is not None else 0
+        memory = 0
+        if process is not None:
+            memory = processes.memory_of(process, descendants=program is not None)
         total += memory
         if found is None:
             shown = "[green]ready[/]" if alive else "[dim]stopped[/]"

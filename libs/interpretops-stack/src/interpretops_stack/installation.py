@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -127,6 +128,7 @@ async def prepare(folder: StackFolder, address: str) -> None:
     from interpretops_platform.settings import load_settings
     from interpretops_platform.tenants import create_tenant
 
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     settings = load_settings(folder.config)
     await migrate_database(settings)
     database = Database(settings, name="interpretops-stack")

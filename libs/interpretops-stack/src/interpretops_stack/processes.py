@@ -139,8 +139,8 @@ def _runs(process: psutil.Process) -> bool:
     return False
 
 
-def memory_of(record: ProcessRecord) -> int:
-    """Bytes of memory that a process and its descendants take.
+def memory_of(record: ProcessRecord, *, descendants: bool = True) -> int:
+    """Bytes of memory that a process takes, by default with all that descend from it.
 
     Pages that several processes share are counted once where the system tells (on Linux), else in
     each.
@@ -150,7 +150,8 @@ def memory_of(record: ProcessRecord) -> int:
     total = 0
     with suppress(psutil.Error):
         leader = psutil.Process(record.pid)
-        for process in (leader, *leader.children(recursive=True)):
+        below = leader.children(recursive=True) if descendants else []
+        for process in (leader, *below):
             with suppress(psutil.Error):
                 full = process.memory_full_info()
                 total += getattr(full, "pss", 0) or full.rss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from interpretops_stack.installation import SERVICES
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from interpretops_stack.folder import StackFolder
     from interpretops_stack.installation import Addresses
 
-KINDS = ("trace", "sae", "circuit", "policy", "eval", "report")
-"""Kinds of jobs; each is also the name of a queue."""
-
 WHAT = {
     "tracer": "takes in traces",
     "sae_trainer": "takes in dictionaries",
@@ -26,6 +24,11 @@ WHAT = {
     "evaluator": "takes in evaluations",
     "reporter": "takes in reports",
 }
+
+
+def installed(group: str) -> list[str]:
+    """Names of the entry points of a group, in order."""
+    return sorted(point.name for point in entry_points(group=group))
 
 
 def platform_programs(
@@ -45,6 +48,8 @@ def platform_programs(
         valkey: The broker.
         workers: How many processes work on jobs, each on one at a time.
     """
+    services = installed("interpretops.services")
+    kinds = installed("interpretops.handlers")
     config = ("--config", str(folder.config))
     python = sys.executable
     return [
@@ -88,7 +93,7 @@ def platform_programs(
             Program(
                 f"worker-{number}" if workers > 1 else "worker",
                 "does the jobs, one at a time",
-                (python, "-m", "interpretops_service", "work", *KINDS, *config),
+                (python, "-m", "interpretops_service", "work", *kinds, *config),
                 stage=2,
                 grace_seconds=60,
             )
@@ -102,9 +107,9 @@ def platform_programs(
                 stage=2,
                 ready=serves_grpc(addresses.services[name]),
                 port=addresses.services[name],
-                environment={"INTERPRETOPS_GRPC__PORT": str(addresses.services[name])},
             )
             for name in SERVICES
+            if name in services
         ),
         Program(
             "edge",

@@ -405,6 +405,7 @@ def work(settings: Settings, handlers: Mapping[str, Callable[[JobContext], JobRe
     app = create_worker_app(Worker(settings, handlers))
     app.worker_main(
         [
+            "--quiet",
             "worker",
             f"--queues={','.join(sorted(handlers))}",
             f"--hostname={'-'.join(sorted(handlers))}-{uuid4().hex[:8]}@%h",
