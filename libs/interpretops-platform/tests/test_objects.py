@@ -1,5 +1,6 @@
 """One contract over every store: in a folder and in a bucket, plain and sealed."""
 
+import base64
 import io
 import os
 import secrets
@@ -255,6 +256,14 @@ def test_a_master_key_file_must_be_private_and_sound(tmp_path):
         path.chmod(0o600)
         with pytest.raises(SettingsError, match=message):
             FileMasterKey.from_file(path)
-    path.chmod(0o644)
-    with pytest.raises(SettingsError, match="others can read"):
-        FileMasterKey.from_file(path)
+    path.write_bytes(base64.b64encode(os.urandom(32)))
+    for mode, message in (
+        (0o644, "everybody"),
+        (0o604, "everybody"),
+        (0o660, "not only its owner"),
+    ):
+        path.chmod(mode)
+        with pytest.raises(SettingsError, match=message):
+            FileMasterKey.from_file(path)
+    path.chmod(0o440)  # as an orchestrator mounts a secret for the group of its volume
+    FileMasterKey.from_file(path)

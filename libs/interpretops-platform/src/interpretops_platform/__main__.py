@@ -15,7 +15,9 @@ from interpretops_platform.database.engine import Database, create_migration_eng
 from interpretops_platform.errors import PlatformError
 from interpretops_platform.jobs.broker import CeleryBroker, create_celery
 from interpretops_platform.jobs.keeper import keep_jobs_moving
+from interpretops_platform.retention import keep_retaining, retain
 from interpretops_platform.settings import APP_ROLE, SYSTEM_ROLE, load_settings
+from interpretops_platform.tenants import TenantStores
 
 if TYPE_CHECKING:
     from interpretops_platform.settings import Settings
@@ -44,21 +46,39 @@ async def migrate_database(settings: Settings) -> None:
 
 
 async def keep(settings: Settings) -> None:
-    """Keep jobs moving until SIGTERM or SIGINT.
+    """Keep jobs moving, and delete what has had its time, until SIGTERM or SIGINT.
 
     Raises:
-        SettingsError: When the system role has no way to log in.
+        SettingsError: When a role has no way to log in, or the object store cannot be opened.
     """
     settings.system_url()  # what is missing is said here, not out of a group of tasks
+    settings.app_url()
+    stores = TenantStores(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = Database(settings, name="interpretops-keeper")
     try:
         broker = CeleryBroker(create_celery(settings))
-        await keep_jobs_moving(database, broker, settings.jobs, stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_jobs_moving(database, broker, settings.jobs, stop))
+            group.create_task(keep_retaining(database, stores, settings.compliance, stop))
     finally:
         await database.close()
+
+
+async def retain_once(settings: Settings) -> None:
+    """Delete what has had its time, now.
+
+    Raises:
+        PlatformError: When a role has no way to log in, or objects cannot be reached.
+    """
+    database = Database(settings, name="interpretops-retain")
+    try:
+        deleted = await retain(database, TenantStores(settings), settings.compliance.retention)
+    finally:
+        await database.close()
+    print("another process is at it" if deleted is None else f"deleted {deleted}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0, or 2 when the installation is set up in a way that cannot work.
     """
-    commands = {"migrate": migrate_database, "keep": keep}
+    commands = {"migrate": migrate_database, "keep": keep, "retain": retain_once}
     parser = argparse.ArgumentParser(prog="python -m interpretops_platform")
     parser.add_argument("command", choices=commands, help="what to run")
     parser.add_argument("--config", type=Path, help="a config.yaml")

@@ -54,10 +54,17 @@ class StoreSettings(_Section):
 
 
 class ComplianceSettings(_Section):
-    """What happens to personal information, and how long rows and objects are kept."""
+    """What happens to personal information, and how long rows and objects are kept.
+
+    Attributes:
+        pii_redaction: Whether it is removed before anything is kept.
+        retention_days: How long artifacts, finished jobs and retired policies are kept.
+        retain_every_hours: How often the keeper looks for what has had its time.
+    """
 
     pii_redaction: bool = True
     retention_days: int = Field(default=14, ge=1, le=3650)
+    retain_every_hours: float = Field(default=1, gt=0, le=168)
 
     @property
     def retention(self) -> timedelta:
@@ -143,6 +150,8 @@ class SecuritySettings(_Section):
 
     Attributes:
         master_key_file: Wraps the data keys of tenants; without one objects are not sealed.
+        master_key_kms: Id, alias or ARN of an AWS KMS key that wraps them instead; a file beside it
+            only unwraps.
         pepper_file: Secrets that API keys are hashed with; the edge accepts none without them.
         oidc: The identity provider whose tokens the edge accepts beside API keys.
         separation_of_duties: Whether a policy needs an approver who is not its author, and somebody
@@ -151,6 +160,7 @@ class SecuritySettings(_Section):
     """
 
     master_key_file: Path | None = None
+    master_key_kms: str | None = None
     pepper_file: Path | None = None
     oidc: OidcSettings | None = None
     separation_of_duties: bool = True

@@ -16,11 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from interpretops_platform.errors import SettingsError
 from interpretops_platform.rpc.client import Channels
-from interpretops_platform.rpc.identity import IdentityTokens, create_identity_keys
+from interpretops_platform.rpc.identity import IdentityTokens
 from interpretops_platform.rpc.problems import problem_of
 from interpretops_platform.rpc.server import LIVENESS, RpcServer, identity_tokens
 from interpretops_platform.rpc.settings import GrpcSettings
 from interpretops_platform.rpc.tls import CertificateFiles
+from interpretops_platform.security.key_files import create_key_file
 from interpretops_platform.security.principal import UnauthenticatedError
 from interpretops_platform.telemetry.logs import JsonFormatter
 from interpretops_platform.telemetry.metrics import Metrics
@@ -219,7 +220,7 @@ print("ended calmly")
     ],
 )
 def test_a_signal_ends_the_process_calmly(tmp_path, numbers, lame_duck):
-    create_identity_keys(tmp_path / "keys")
+    create_key_file(tmp_path / "keys")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "keys"), str(lame_duck)],
@@ -253,11 +254,11 @@ def test_a_server_without_keys_does_not_start():
 
 
 def test_the_keys_of_the_settings_are_shared(tmp_path, operator):
-    create_identity_keys(tmp_path / "keys")
+    create_key_file(tmp_path / "keys")
     settings = GrpcSettings(identity_keys=tmp_path / "keys")
     assert identity_tokens(settings).verify(identity_tokens(settings).sign(operator)) == operator
     with pytest.raises(FileExistsError):
-        create_identity_keys(tmp_path / "keys")
+        create_key_file(tmp_path / "keys")
 
 
 def test_keys_are_rotated_without_a_refusal(operator):
@@ -273,7 +274,7 @@ def test_keys_are_rotated_without_a_refusal(operator):
 @pytest.mark.parametrize("spoil", ["absent", "for everybody", "not base64", "short", "empty"])
 def test_unusable_keys_are_told_at_the_start(tmp_path, spoil):
     path = tmp_path / "keys"
-    create_identity_keys(path)
+    create_key_file(path)
     match spoil:
         case "absent":
             path.unlink()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, ClassVar, Protocol
+from typing import IO, TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from interpretops_platform.errors import PlatformError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from pathlib import Path
 
 
@@ -27,6 +28,20 @@ class StoreUnavailableError(PlatformError):
         )
 
 
+class BlobEntry(NamedTuple):
+    """A blob that is there.
+
+    Attributes:
+        key: Its key.
+        written_at: When it was written last, by the clock of the store, with its zone.
+        size: Its bytes, as they are kept.
+    """
+
+    key: str
+    written_at: datetime
+    size: int
+
+
 class Blobs(Protocol):
     """A flat space of immutable blobs. A blob is there in full or not at all."""
 
@@ -35,7 +50,7 @@ class Blobs(Protocol):
         ...
 
     def write(self, key: str, source: Path) -> None:
-        """Copy a file to a key; writing what is there already changes nothing.
+        """Copy a file to a key; writing what is there already only makes it young again.
 
         Raises:
             StoreUnavailableError: When it cannot be written now.
@@ -51,8 +66,19 @@ class Blobs(Protocol):
         """
         ...
 
-    def exists(self, key: str) -> bool:
-        """Whether there is a blob.
+    def written_at(self, key: str) -> datetime | None:
+        """When a blob was written last, with its zone; none where there is no blob.
+
+        Raises:
+            StoreUnavailableError: When that cannot be told now.
+        """
+        ...
+
+    def entries(self, prefix: str) -> Iterator[BlobEntry]:
+        """What is there under keys that begin so, leftovers of writes that were cut off included.
+
+        Args:
+            prefix: Ends in a slash.
 
         Raises:
             StoreUnavailableError: When that cannot be told now.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from interpretops_platform.objects.blobs import BlobNotFoundError, StoreUnavailableError
+from interpretops_platform.objects.blobs import BlobEntry, BlobNotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,9 +72,34 @@ class FileBlobs:
         with content:
             yield content
 
-    def exists(self, key: str) -> bool:
-        """Whether there is a blob."""
-        return self._path(key).is_file()
+    def written_at(self, key: str) -> datetime | None:
+        """When a blob was written last; none where there is no blob.
+
+        Raises:
+            StoreUnavailableError: When the folder cannot be read.
+        """
+        try:
+            return _written_at(self._path(key).stat())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailableError(str(error)) from error
+
+    def entries(self, prefix: str) -> Iterator[BlobEntry]:
+        """What is there under keys that begin so, leftovers of writes that were cut off included.
+
+        Raises:
+            StoreUnavailableError: When the folder cannot be read.
+        """
+        try:
+            for path in sorted(self._path(prefix).rglob("*")):
+                with suppress(FileNotFoundError):  # deleted meanwhile
+                    status = path.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        key = path.relative_to(self._root).as_posix()
+                        yield BlobEntry(key, _written_at(status), status.st_size)
+        except OSError as error:
+            raise StoreUnavailableError(str(error)) from error
 
     def delete(self, key: str) -> None:
         """Remove a blob.
@@ -90,6 +117,10 @@ class FileBlobs:
 
     def _path(self, key: str) -> Path:
         return self._root / key
+
+
+def _written_at(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, UTC)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,11 +19,11 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from minio.sse import Sse, SseKMS, SseS3
 
 from interpretops_platform.errors import SettingsError
-from interpretops_platform.objects.blobs import BlobNotFoundError, StoreUnavailableError
+from interpretops_platform.objects.blobs import BlobEntry, BlobNotFoundError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from pathlib import Path
 
     from interpretops_platform.settings import ObjectsSettings
@@ -118,18 +118,32 @@ class S3Blobs:
                 response.close()
                 response.release_conn()
 
-    def exists(self, key: str) -> bool:
-        """Whether there is a blob.
+    def written_at(self, key: str) -> datetime | None:
+        """When a blob was written last; none where there is no blob.
 
         Raises:
             StoreUnavailableError: When that cannot be told.
         """
         try:
             with _translated():
-                self._client.stat_object(bucket_name=self._bucket, object_name=key)
+                found = self._client.stat_object(bucket_name=self._bucket, object_name=key)
         except BlobNotFoundError:
-            return False
-        return True
+            return None
+        return cast("datetime", found.last_modified)
+
+    def entries(self, prefix: str) -> Iterator[BlobEntry]:
+        """What is there under keys that begin so.
+
+        Parts of uploads that were cut off are no objects; a rule of the bucket removes them.
+
+        Raises:
+            StoreUnavailableError: When that cannot be told.
+        """
+        with _translated():
+            for found in self._client.list_objects(
+                bucket_name=self._bucket, prefix=prefix, recursive=True
+            ):
+                yield BlobEntry(found.object_name, found.last_modified, found.size)
 
     def delete(self, key: str) -> None:
         """Remove a blob.

@@ -12,8 +12,6 @@ Deleting a tenant's wrapped data key makes all its objects unreadable, wherever 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import os
@@ -25,14 +23,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from interpretops_platform.errors import PlatformError, SettingsError
+from interpretops_platform.errors import PlatformError
+from interpretops_platform.security.key_files import KEY_BYTES, read_keys, require_key_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from uuid import UUID
 
-KEY_BYTES = 32
 _MAGIC = b"IOPSEAL1"
 _SALT_BYTES = 32
 _CHUNK_BYTES = 1 << 20
@@ -77,11 +75,7 @@ class FileMasterKey:
     """
 
     def __init__(self, keys: list[bytes]) -> None:
-        if not keys or any(len(key) != KEY_BYTES for key in keys):
-            raise SettingsError(
-                f"a master key is not {KEY_BYTES} bytes long",
-                fix="make one with: openssl rand -base64 32",
-            )
+        require_key_sizes(keys, "a master key")
         self._first = _key_id(keys[0])
         self._keys = {_key_id(key): AESGCM(key) for key in keys}
 
@@ -90,20 +84,9 @@ class FileMasterKey:
         """Read the keys.
 
         Raises:
-            SettingsError: When the file is missing, readable by others, or holds no key.
+            SettingsError: When the file is missing, everybody may read it, or a line is wrong.
         """
-        try:
-            if path.stat().st_mode & 0o077:
-                raise SettingsError(
-                    f"others can read the master key {path}", fix=f"chmod 600 {path}"
-                )
-            lines = path.read_text(encoding="ascii").split()
-            return cls([base64.b64decode(line, validate=True) for line in lines])
-        except (OSError, UnicodeDecodeError, binascii.Error):
-            raise SettingsError(
-                f"the master key {path} cannot be read",
-                fix="write 32 random bytes there in base64, readable by this user only",
-            ) from None
+        return cls(read_keys(path, "master keys"))
 
     def wrap(self, data_key: bytes, tenant_id: UUID) -> bytes:
         """Encrypt a data key for keeping; it opens for this tenant only."""

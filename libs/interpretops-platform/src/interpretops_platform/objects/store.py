@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from interpretops_platform.objects.sealed import Seal
     from interpretops_platform.settings import Settings
 
+GRACE = timedelta(hours=24)
+"""An object younger than this may belong to an upload whose rows are yet to be written."""
 _PIECE = 1 << 20
 
 
@@ -53,6 +55,22 @@ class ObjectRef(BaseModel):
     media_type: str = "application/octet-stream"
 
 
+class StoredObject(NamedTuple):
+    """An object as it lies in the store.
+
+    Attributes:
+        key: Its key among the blobs.
+        uri: Its address.
+        written_at: When it was written last, by the clock of the store.
+        size: Its bytes, as they are kept.
+    """
+
+    key: str
+    uri: str
+    written_at: datetime
+    size: int
+
+
 class ObjectStore:
     """Puts and gets the objects of one tenant. Its methods block.
 
@@ -79,7 +97,10 @@ class ObjectStore:
     def put(
         self, content: bytes | Path, *, media_type: str = "application/octet-stream"
     ) -> ObjectRef:
-        """Keep some content; content that is there already is not sent again.
+        """Keep some content; content that is there already is not sent again while it is young.
+
+        What is put is safe from `forget` for at least half of `GRACE`, which is the time there is to
+        write the row that points to it.
 
         Args:
             content: The bytes, or a file that holds them.
@@ -97,7 +118,8 @@ class ObjectStore:
                 source = content
             sha256, size = _digest(source)
             key = self._key(sha256)
-            if not self._blobs.exists(key):
+            written_at = self._blobs.written_at(key)
+            if written_at is None or datetime.now(UTC) - written_at > GRACE / 2:
                 if self._seal is None:
                     self._blobs.write(key, source)
                 else:
@@ -167,7 +189,7 @@ class ObjectStore:
             StoreUnavailableError: When that cannot be told now.
         """
         try:
-            return self._blobs.exists(self._key_of(ref))
+            return self._blobs.written_at(self._key_of(ref)) is not None
         except NotFoundError:
             return False
 
@@ -179,6 +201,34 @@ class ObjectStore:
             StoreUnavailableError: When it cannot be deleted now.
         """
         self._blobs.delete(self._key_of(ref))
+
+    def entries(self) -> Iterator[StoredObject]:
+        """All objects that this tenant has, whether anything points to them or not.
+
+        Raises:
+            StoreUnavailableError: When they cannot be listed now.
+        """
+        for entry in self._blobs.entries(f"{self._tenant_id}/"):
+            yield StoredObject(entry.key, self._blobs.uri(entry.key), entry.written_at, entry.size)
+
+    def forget(self, stored: StoredObject, *, written_before: datetime) -> bool:
+        """Delete an object that nothing points to, unless it was put again meanwhile.
+
+        Args:
+            stored: From `entries`.
+            written_before: An object written since then stays.
+
+        Returns:
+            Whether it is gone.
+
+        Raises:
+            StoreUnavailableError: When it cannot be deleted now.
+        """
+        written_at = self._blobs.written_at(stored.key)
+        if written_at is not None and written_at >= written_before:
+            return False
+        self._blobs.delete(stored.key)
+        return True
 
     def presign(self, ref: ObjectRef, *, expires: timedelta = timedelta(minutes=5)) -> str | None:
         """A URL to download the object from without us, or none where only we can read it.

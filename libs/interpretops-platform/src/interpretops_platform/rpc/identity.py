@@ -5,18 +5,14 @@ A service does not believe plain headers: whoever reaches its port could name an
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import os
-import secrets
 import time
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 import jwt
 
-from interpretops_platform.errors import SettingsError
+from interpretops_platform.security.key_files import read_keys, require_key_sizes
 from interpretops_platform.security.principal import Principal, Role, Scope, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -31,7 +27,6 @@ _ISSUER = "interpretops"
 _AUDIENCE = "interpretops-rpc"
 _LEEWAY_SECONDS = 10  # clocks of two machines
 _MAX_TOKEN = 4096
-_KEY_BYTES = 32
 
 
 class IdentityTokens:
@@ -55,11 +50,7 @@ class IdentityTokens:
         lifetime_seconds: int = 60,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not keys or any(len(key) != _KEY_BYTES for key in keys):
-            raise SettingsError(
-                f"an identity key is not {_KEY_BYTES} bytes long",
-                fix="make one with: openssl rand -base64 32",
-            )
+        require_key_sizes(list(keys), "an identity key")
         self._keys = {_key_id(key): key for key in keys}
         self._lifetime = lifetime_seconds
         self._clock = clock
@@ -71,20 +62,7 @@ class IdentityTokens:
         Raises:
             SettingsError: When there is no such file, everybody may read it, or a line is wrong.
         """
-        try:
-            with path.open(encoding="ascii") as file:
-                # A group may read it: that is how orchestrators mount secrets.
-                if os.fstat(file.fileno()).st_mode & 0o007:
-                    raise SettingsError(
-                        f"everybody on this machine may read {path}", fix=f"chmod o-rwx {path}"
-                    )
-                keys = [base64.b64decode(line, validate=True) for line in file.read().split()]
-        except (OSError, UnicodeDecodeError, binascii.Error):
-            raise SettingsError(
-                f"the identity keys {path} cannot be read",
-                fix="write 32 random bytes there in base64, readable by this user only",
-            ) from None
-        return cls(keys, lifetime_seconds=lifetime_seconds)
+        return cls(read_keys(path, "identity keys"), lifetime_seconds=lifetime_seconds)
 
     def sign(self, principal: Principal) -> str:
         """A token that says: this call is for that caller."""
@@ -141,17 +119,6 @@ class IdentityTokens:
             )
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
             raise _refused() from None
-
-
-def create_identity_keys(path: Path) -> None:
-    """Write a file with one random key, which only its owner may read.
-
-    Raises:
-        FileExistsError: When there is such a file.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
 
 
 def _key_id(key: bytes) -> str:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import os
-import secrets
 from typing import TYPE_CHECKING, Self
 
-from interpretops_platform.errors import SettingsError
+from interpretops_platform.security.key_files import create_key_file, read_keys, require_key_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-PEPPER_BYTES = 32
 PEPPER_ID_BYTES = 8
 
 
@@ -33,11 +28,7 @@ class Peppers:
     """
 
     def __init__(self, peppers: Sequence[bytes]) -> None:
-        if not peppers or any(len(pepper) != PEPPER_BYTES for pepper in peppers):
-            raise SettingsError(
-                f"a pepper of API keys is not {PEPPER_BYTES} bytes long",
-                fix="make one with: openssl rand -base64 32",
-            )
+        require_key_sizes(list(peppers), "a pepper of API keys")
         self._peppers = {_pepper_id(pepper): pepper for pepper in peppers}
 
     @property
@@ -59,19 +50,7 @@ class Peppers:
         Raises:
             SettingsError: When there is no such file, everybody may read it, or a line is wrong.
         """
-        try:
-            with path.open(encoding="ascii") as file:
-                # A group may read it: that is how orchestrators mount secrets.
-                if os.fstat(file.fileno()).st_mode & 0o007:
-                    raise SettingsError(
-                        f"everybody on this machine may read {path}", fix=f"chmod o-rwx {path}"
-                    )
-                return cls([base64.b64decode(line, validate=True) for line in file.read().split()])
-        except (OSError, UnicodeDecodeError, binascii.Error):
-            raise SettingsError(
-                f"the peppers {path} cannot be read",
-                fix="write 32 random bytes there in base64, readable by this user only",
-            ) from None
+        return cls(read_keys(path, "peppers"))
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -80,13 +59,7 @@ class Peppers:
         Raises:
             FileExistsError: When there is such a file; without its content no key works any more.
         """
-        pepper = secrets.token_bytes(PEPPER_BYTES)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(pepper) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return cls([pepper])
+        return cls([create_key_file(path)])
 
 
 def _pepper_id(pepper: bytes) -> bytes:
