@@ -24,6 +24,7 @@ from interpretops_platform.errors import SettingsError
 from interpretops_platform.rpc.settings import GrpcSettings
 from interpretops_platform.security.tokens import OidcSettings
 from interpretops_platform.security.uris import UriSettings
+from interpretops_platform.steering_settings import SteeringSettings
 from interpretops_platform.telemetry.settings import TelemetrySettings
 
 APP_ROLE = "interpretops_app"
@@ -237,6 +238,7 @@ class Settings(BaseSettings):
     grpc: GrpcSettings = GrpcSettings()
     services: ServicesSettings = ServicesSettings()
     edge: EdgeSettings = EdgeSettings()
+    steering: SteeringSettings = SteeringSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod
