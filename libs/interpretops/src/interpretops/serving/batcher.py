@@ -56,6 +56,7 @@ class StepReport:
         rows: Rows that made one more token.
         row_seconds: Time that took.
         steering_seconds: Time of both that went into readings and actions of policies.
+        waiting: Requests that wait.
         ended: Requests that were answered.
     """
 
@@ -64,6 +65,7 @@ class StepReport:
     rows: int
     row_seconds: float
     steering_seconds: float
+    waiting: int
     ended: tuple[Ticket, ...]
 
 
@@ -124,6 +126,7 @@ class Batcher:
             rows=rows,
             row_seconds=done - read,
             steering_seconds=self._hooks.seconds - steering,
+            waiting=len(self._waiting),
             ended=ended,
         )
 
