@@ -100,6 +100,35 @@ async def test_figures_that_are_no_numbers_do_not_stop_the_report(run):
     assert (job.state, job.progress["figures"]) == ("SUCCEEDED", {"tokens": 3.0})
 
 
+async def test_the_time_left_is_that_of_the_stage(run, monkeypatch):
+    clock = iter([0.0, 10.0, 20.0, 100.0, 101.0])
+    said = []
+
+    def handler(context):
+        with monkeypatch.context() as frozen:
+            frozen.setattr("interpretops_platform.jobs.worker.time.monotonic", lambda: next(clock))
+            frozen.setattr(type(context), "check", lambda _: None)
+            for stage, done in (("a", 4), ("a", 6), ("a", 9), ("b", 0), ("b", 1)):
+                context.update(stage, done, 10)
+                said.append(context.progress["seconds_left"])
+        return JobResult()
+
+    await run(handler)
+    # "a" was at 4 when it was first heard of: then 2 steps in 10 s, then 5 in 20 s.
+    assert said == [None, 20.0, 4.0, None, 9.0]
+
+
+async def test_an_error_keeps_the_field_at_fault(run):
+    class Wrong(PlatformError):
+        field = "spec.sites"
+
+    def handler(context):
+        raise Wrong("a site is unknown", fix="name another one")
+
+    error = (await run(handler)).error
+    assert (error["field"], error["retryable"]) == ("spec.sites", False)
+
+
 async def test_a_result_that_cannot_be_accepted_ends_the_attempt(run, database, tenant_id):
     async def accept(session):
         raise ZeroDivisionError
