@@ -13,10 +13,14 @@ import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import uuid4
 
+import grpc
 import pytest_asyncio
 import yaml
+from interpretops_platform.artifacts import find
 from interpretops_platform.database.engine import Database
+from interpretops_platform.database.models import Artifact
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.jobs.broker import CeleryBroker, create_celery
 from interpretops_platform.jobs.keeper import keep_jobs_moving
@@ -25,6 +29,7 @@ from interpretops_platform.jobs.watch import get_job
 from interpretops_platform.rpc.call import acting_as
 from interpretops_platform.rpc.client import Channels
 from interpretops_platform.rpc.identity import create_identity_keys
+from interpretops_platform.rpc.problems import Problem, problem_of
 from interpretops_platform.rpc.server import RpcServer, identity_tokens
 from interpretops_platform.rpc.settings import GrpcSettings
 from interpretops_platform.security.principal import Principal, Role
@@ -32,16 +37,16 @@ from interpretops_platform.settings import CacheSettings, ObjectsSettings
 from interpretops_platform.telemetry.metrics import Metrics
 from interpretops_platform.testing import add_tenant
 from pydantic import BaseModel, SecretStr
+from ulid import ULID
 
 from interpretops_service.registry import service_factory
 from interpretops_service.serving import KIT_CODES, ServiceKit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
     from uuid import UUID
 
-    import grpc
     from interpretops_platform.database.models import Job
     from interpretops_platform.settings import Settings
 
@@ -51,22 +56,22 @@ PATIENCE = 300.0
 Stub = TypeVar("Stub")
 
 
-class WorkerProcess:
-    """A worker and its child, as `python -m interpretops_service work` starts them.
+class Program:
+    """A program of the kit and its children, as `python -m interpretops_service` starts them.
 
     Args:
-        kinds: What it works on.
-        settings: Of the installation; its cache is the machine that the worker stands for.
+        arguments: `serve NAME` or `work KIND...`.
+        settings: Of the installation; their cache is the machine that the program stands for.
         folder: Where its settings and its log are written.
     """
 
-    def __init__(self, kinds: tuple[str, ...], settings: Settings, folder: Path) -> None:
+    def __init__(self, arguments: tuple[str, ...], settings: Settings, folder: Path) -> None:
         folder.mkdir(parents=True)
         config = folder / "config.yaml"
         config.touch(mode=0o600)
         config.write_text(yaml.safe_dump(_revealed(settings)), encoding="utf-8")
         self.log = folder / "log"
-        program = (sys.executable, "-m", "interpretops_service", "work", *kinds)
+        program = (sys.executable, "-m", "interpretops_service", *arguments)
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*program, "--config", str(config)],
@@ -77,15 +82,15 @@ class WorkerProcess:
             )
 
     def kill(self) -> None:
-        """Kill parent and child at once, as a lost machine does."""
+        """Kill parent and children at once, as a lost machine does."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def terminate(self) -> int:
+    async def terminate(self) -> int:
         """Ask it to stop, as a deployment does; gives its exit status."""
         self.process.terminate()
-        return self.process.wait(timeout=PATIENCE)
+        return await asyncio.to_thread(self.process.wait, PATIENCE)
 
 
 class Installation:
@@ -112,13 +117,17 @@ class Installation:
         self.folder = folder
         self.settings = settings.model_copy(
             update={
+                # Loading the engine may hold everything else up for seconds.
+                "jobs": settings.jobs.model_copy(
+                    update={"lease_seconds": 10, "heartbeat_seconds": 2}
+                ),
                 "grpc": GrpcSettings(port=0, identity_keys=keys),
                 "cache": CacheSettings(dir=folder / "cache"),
                 "objects": ObjectsSettings(folder=folder / "objects"),
             }
         )
-        self._identity = identity_tokens(self.settings.grpc)
-        self._workers: list[WorkerProcess] = []
+        self.identity = identity_tokens(self.settings.grpc)
+        self._programs: list[Program] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -139,8 +148,8 @@ class Installation:
         async def end() -> None:
             stop.set()
             await keeping
-            for worker in self._workers:
-                worker.kill()
+            for program in self._programs:
+                program.kill()
 
         self._stack.push_async_callback(end)
         return self
@@ -173,46 +182,85 @@ class Installation:
                 metrics=kit.metrics,
                 stopping=kit.stopping,
             ) as server,
-            Channels(grpc_settings, identity=self._identity, idempotent=()) as channels,
+            Channels(grpc_settings, identity=self.identity, idempotent=()) as channels,
         ):
             yield lambda make: channels.stub(make, f"127.0.0.1:{server.port}")
 
-    def acting(self) -> Any:
-        """Calls made inside are for the tenant's operator."""
-        return acting_as(self.caller)
+    def change(self, **sections: Any) -> None:
+        """Change sections of the settings; what was started before keeps its own."""
+        self.settings = self.settings.model_copy(update=sections)
 
-    def worker(self, *kinds: str, machine: str = "one", **changes: Any) -> WorkerProcess:
+    def acting(self, caller: Principal | None = None) -> Any:
+        """Calls made inside are for a caller; by default for the tenant's operator."""
+        return acting_as(self.caller if caller is None else caller)
+
+    async def another_tenant(self) -> Principal:
+        """An operator of a tenant whose data must stay apart."""
+        tenant_id = await add_tenant(self.database, f"theirs-{uuid4().hex[:6]}")
+        return Principal.of(tenant_id, "key:theirs", [Role.OPERATOR])
+
+    def worker(self, *kinds: str, machine: str = "one", **changes: Any) -> Program:
         """Start a worker on a machine of this name, whose cache other machines do not see."""
+        return self.program("work", *kinds, machine=machine, **changes)
+
+    def program(self, *arguments: str, machine: str = "one", **changes: Any) -> Program:
+        """Start a program of the kit on a machine, with changes of the settings."""
         folder = self.folder / machine
         cache = CacheSettings(dir=folder / "cache")
         settings = self.settings.model_copy(update={"cache": cache, **changes})
-        place = folder / f"worker-{len(self._workers)}"
-        worker = WorkerProcess(kinds, settings, place)
-        self._workers.append(worker)
-        return worker
+        program = Program(arguments, settings, folder / f"program-{len(self._programs)}")
+        self._programs.append(program)
+        return program
 
-    async def job(self, job_id: str) -> Job:
-        """A job of the tenant as it is now."""
-        async with tenant_session(self.database, self.tenant_id) as session:
+    async def job(self, job_id: str, tenant_id: UUID | None = None) -> Job:
+        """A job of a tenant, by default of the first one, as it is now."""
+        async with tenant_session(self.database, tenant_id or self.tenant_id) as session:
             return await get_job(session, job_id)
 
-    async def until(self, job_id: str, holds: Callable[[Job], bool]) -> Job:
-        """The job once something holds of it.
+    async def until(
+        self, job_id: str, holds: Callable[[Job], bool], tenant_id: UUID | None = None
+    ) -> Job:
+        """The job of a tenant, by default of the first one, once something holds of it.
 
         Raises:
             TimeoutError: When it never does, or a worker has ended meanwhile.
         """
         deadline = time.monotonic() + PATIENCE
-        while not holds(job := await self.job(job_id)):
+        while not holds(job := await self.job(job_id, tenant_id)):
             if JobState(job.state).final or time.monotonic() > deadline:
-                logs = "\n".join(worker.log.read_text()[-4000:] for worker in self._workers)
+                logs = "\n".join(program.log.read_text()[-4000:] for program in self._programs)
                 raise TimeoutError(f"{job_id} is {job.state}: {job.error}\n{logs}")
             await asyncio.sleep(0.1)
         return job
 
-    async def succeeded(self, job_id: str) -> Job:
+    async def succeeded(self, job_id: str, tenant_id: UUID | None = None) -> Job:
         """The job once it has succeeded."""
-        return await self.until(job_id, lambda job: job.state == JobState.SUCCEEDED)
+        return await self.until(job_id, lambda job: job.state == JobState.SUCCEEDED, tenant_id)
+
+    async def manifest(self, job: Job) -> dict[str, Any]:
+        """The manifest of what a job made."""
+        async with tenant_session(self.database, job.tenant_id) as session:
+            return (await find(session, str(job.result_artifact_id))).manifest
+
+    async def keep(self, kind: str, tenant_id: UUID | None = None) -> str:
+        """Register an artifact of a kind, of which there is nothing but its row; gives its id."""
+        prefix = {"risk_card": "rc", "trace": "tr", "dictionary": "sae", "circuit": "cx"}
+        artifact_id = f"{prefix.get(kind, kind[:3])}_{ULID()}"
+        async with tenant_session(self.database, tenant_id or self.tenant_id) as session:
+            session.add(
+                Artifact(
+                    tenant_id=tenant_id or self.tenant_id,
+                    id=artifact_id,
+                    kind=kind,
+                    schema_version=1,
+                    sha256="a" * 64,
+                    spec_hash="b" * 64,
+                    manifest={},
+                    object_uri="file:///nowhere",
+                    size=7,
+                )
+            )
+        return artifact_id
 
 
 @pytest_asyncio.fixture
@@ -220,6 +268,19 @@ async def installation(broker_settings: Settings, tmp_path: Path) -> AsyncIterat
     """An installation with an empty database and an empty broker."""
     async with Installation(broker_settings, tmp_path) as made:
         yield made
+
+
+async def refusal(call: Awaitable[object]) -> Problem:
+    """Why a call is refused.
+
+    Raises:
+        AssertionError: When it is not.
+    """
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return problem_of(error)
+    raise AssertionError("the call was not refused")
 
 
 def _revealed(settings: BaseModel) -> dict[str, Any]:

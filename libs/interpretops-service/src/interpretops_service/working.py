@@ -79,7 +79,12 @@ class ForkedHandlers:
     def after_fork(self, **_: object) -> None:
         """Set up what does not survive a fork: traces and the port with metrics."""
         telemetry = self._settings.telemetry
-        configure_tracing(self._name, telemetry)
+        traces = configure_tracing(self._name, telemetry)
+
+        def flush(**_: object) -> None:
+            traces.shutdown()
+
+        signals.worker_process_shutdown.connect(flush, weak=False)
         metrics = Metrics()
         self._metrics = JobMetrics(metrics, self._kinds)
         if telemetry.metrics_port is not None:

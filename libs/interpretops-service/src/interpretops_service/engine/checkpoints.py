@@ -7,6 +7,7 @@ checkpoint is a list of a draft folder's files, each an object; its address name
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -98,6 +99,7 @@ class Checkpoints:
         except (*_GONE, ValueError, KeyError):
             _LOG.warning("a checkpoint is gone: the work begins anew", exc_info=True)
             self._saved.clear()
+            shutil.rmtree(self._folder, ignore_errors=True)  # no half of it is to be gone on from
             return False
         self._list = listed
         return True

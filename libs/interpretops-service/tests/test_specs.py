@@ -1,0 +1,21 @@
+"""Messages as the engine's specs, and what is said where the engine is stricter."""
+
+import pytest
+from interpretops.evals import EvalSpec
+from interpretops.tracing import TraceSpec
+from interpretops_protos.v1 import evaluation_pb2, trace_pb2
+from interpretops_service.engine.specs import to_spec
+from interpretops_service.errors import RequestError
+
+
+def test_what_the_engine_refuses_names_the_field():
+    with pytest.raises(RequestError, match="resid_post.x") as caught:
+        to_spec(TraceSpec, trace_pb2.TraceSpec(sites=["resid_post.x"]), path="spec")
+    assert caught.value.field == "spec.sites"
+
+
+def test_what_is_unset_is_as_this_installation_says_then_as_the_engine_does():
+    message = evaluation_pb2.EvalSpec(currency="EUR")
+    spec = to_spec(EvalSpec, message, path="spec", currency="AUD", price_per_hour=2.0)
+    assert (spec.currency, spec.price_per_hour) == ("EUR", 2.0)
+    assert spec.max_new_tokens == EvalSpec().max_new_tokens
