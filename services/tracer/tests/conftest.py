@@ -1,9 +1,8 @@
 """A real installation for every test."""
 
-from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
+from interpretops_platform.testing import (  # noqa: F401 - fixtures
     broker_settings,
     postgres_server,
-    pytest_terminal_summary,
     redis_url,
     settings,
 )
