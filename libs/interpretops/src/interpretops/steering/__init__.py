@@ -9,7 +9,6 @@ from interpretops.steering.propose import (
     PolicyArtifact,
     ProposeSpec,
     propose_policy,
-    store_policy,
 )
 from interpretops.steering.session import SteeringSession
 
@@ -25,6 +24,5 @@ __all__ = [
     "TrainedGate",
     "load_policy",
     "propose_policy",
-    "store_policy",
     "train_lora_gate",
 ]
