@@ -9,7 +9,7 @@ from interpretops_service.errors import RequestError
 
 
 def test_what_the_engine_refuses_names_the_field():
-    with pytest.raises(RequestError, match="resid_post.x") as caught:
+    with pytest.raises(RequestError, match="is not a site") as caught:
         to_spec(TraceSpec, trace_pb2.TraceSpec(sites=["resid_post.x"]), path="spec")
     assert caught.value.field == "spec.sites"
 
