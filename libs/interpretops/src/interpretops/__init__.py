@@ -8,12 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from interpretops.client import Client
     from interpretops.models import HookedModel
     from interpretops.steering import SteeringSession
 
-__all__ = ["HookedModel", "SteeringSession"]
+__all__ = ["Client", "HookedModel", "SteeringSession"]
 
-_HOMES = {"HookedModel": "interpretops.models", "SteeringSession": "interpretops.steering"}
+_HOMES = {
+    "Client": "interpretops.client",
+    "HookedModel": "interpretops.models",
+    "SteeringSession": "interpretops.steering",
+}
 
 
 def __getattr__(name: str) -> Any:
