@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -15,11 +16,13 @@ from interpretops_stack import control, processes
 from interpretops_stack.folder import DEFAULT_FOLDER, StackFolder
 from interpretops_stack.log_files import merged
 from interpretops_stack.log_lines import render
+from interpretops_stack.ports import free_port_from
 from interpretops_stack.state import Phase, ProgramState
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from interpretops.cli.bench import Connection
     from rich.table import Table
 
     from interpretops_stack.state import StackState
@@ -149,6 +152,26 @@ def logs(
             out.print(line.raw, markup=False, soft_wrap=True)
         else:
             out.print(render(line), soft_wrap=True)
+
+
+def platform_here(config: Path | None) -> Connection:
+    """The platform of this machine, started if it is not up; for commands that need one.
+
+    Args:
+        config: Settings of the user's own; they count when it is started.
+
+    Raises:
+        InterpretOpsError: When it does not come up.
+    """
+    from interpretops.cli.connection import LOCAL, STACK_VARIABLE, connection_to
+
+    folder = StackFolder(Path(os.environ.get(STACK_VARIABLE, DEFAULT_FOLDER)))
+    if not folder.is_held():
+        up(config=config, data=folder.path, port=free_port_from(8080))
+    found = connection_to(LOCAL, None)
+    if found is None:
+        raise InterpretOpsError("the platform left no address", fix="run `mechctl up`")
+    return found
 
 
 def _say_it_is_up(folder: StackFolder) -> None:

@@ -27,6 +27,13 @@ def is_free(port: int) -> bool:
     return True
 
 
+def free_port_from(port: int) -> int:
+    """The first free port from this one on."""
+    while not is_free(port):
+        port += 1
+    return port
+
+
 def free_ports(names: Iterable[str], before: Mapping[str, int]) -> dict[str, int]:
     """A free port for each name, the one it had before where that is possible."""
     chosen: dict[str, int] = {}

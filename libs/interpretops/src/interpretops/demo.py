@@ -22,7 +22,6 @@ from interpretops.steering import FittingSet, ProposeSpec
 from interpretops.tracing import TraceSpec
 
 if TYPE_CHECKING:
-    from interpretops.models import HookedModel
     from interpretops.prompts import Redactor, Split
 
 SUITES = "package:eval_suites"
@@ -95,22 +94,22 @@ class DemoData:
         )
 
 
-def layers(model: HookedModel) -> tuple[int, int]:
-    """Two layers for dictionaries: near the middle, and where steering acts."""
-    return round(0.47 * model.n_layers), round(0.6 * model.n_layers)
+def layers(n_layers: int) -> tuple[int, int]:
+    """Two of a model's layers for dictionaries: near the middle, and where steering acts."""
+    return round(0.47 * n_layers), round(0.6 * n_layers)
 
 
-def trace_spec(model: HookedModel) -> TraceSpec:
+def trace_spec(n_layers: int) -> TraceSpec:
     """Both layers' residual streams, at every token, as bfloat16."""
     return TraceSpec(
-        sites=tuple(f"resid_post.{layer}" for layer in layers(model)), dtype="bfloat16"
+        sites=tuple(f"resid_post.{layer}" for layer in layers(n_layers)), dtype="bfloat16"
     )
 
 
-def dictionary_spec(model: HookedModel) -> DictionarySpec:
+def dictionary_spec(n_layers: int) -> DictionarySpec:
     """Small BatchTopK dictionaries: enough for the demonstration in about a minute on two cores."""
     return DictionarySpec(
-        sites=tuple(f"resid_post.{layer}" for layer in layers(model)),
+        sites=tuple(f"resid_post.{layer}" for layer in layers(n_layers)),
         kind="batch_topk",
         d_sae=2048,
         k=32,

@@ -9,6 +9,8 @@ from typing import Annotated, cast
 import typer
 
 from interpretops.cli import artifacts, discover, judge, policy
+from interpretops.cli.bench import Workbench
+from interpretops.cli.connection import connection_to
 from interpretops.cli.console import err, one_line_errors, out
 from interpretops.cli.demo import demo
 from interpretops.errors import InterpretOpsError
@@ -82,11 +84,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[
+    api: Annotated[
+        str | None,
+        typer.Option(
+            envvar="INTERPRETOPS_API",
+            help="Let a platform do the work: its address, or `local` for the one of `mechctl up`.",
+            show_default=False,
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="INTERPRETOPS_API_KEY", help="An API key of that platform.", show_default=False
+        ),
+    ] = None,
+    _version_wanted: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Handle options that come before a verb."""
+    Workbench.connection = connection_to(api, key)
 
 
 def main() -> None:

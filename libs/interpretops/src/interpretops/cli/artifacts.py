@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interpretops.cli.bench import Workbench
 from interpretops.cli.console import out
-from interpretops.cli.options import ConfigOption, Workbench
+from interpretops.cli.options import ConfigOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +99,7 @@ def verify(
     config: ConfigOption = None,
 ) -> None:
     """Check every payload against the hashes in its manifest; status 1 if anything is damaged."""
-    store = Workbench.open(config).store
+    store = Workbench.open(config).store_to_verify()
     verdicts = [
         store.verify(store.get(ref).id if ref not in store.ids() else ref)
         for ref in refs or store.ids()

@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interpretops.cli.bench import Workbench
 from interpretops.cli.console import err, out, watching
 from interpretops.cli.discover import show_circuit
 from interpretops.cli.judge import show_card
-from interpretops.cli.options import ConfigOption, Workbench
+from interpretops.cli.options import ConfigOption
 from interpretops.cli.policy import show_evidence
+from interpretops.errors import InterpretOpsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from interpretops.cli.bench import Connection
     from interpretops.evals import RiskCardArtifact
+
+
+STARTERS = "interpretops.platforms"
+"""Entry points of other packages: functions that bring a platform up here and say where it is."""
 
 
 def demo(
@@ -24,38 +33,66 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--out", "-o", help="Where to write the report and the card.")
     ] = Path("./demo"),
+    local: Annotated[
+        bool, typer.Option("--local", help="In this process, without a platform.")
+    ] = False,
 ) -> None:
     """Trace, explain, steer, measure and report on a real model, in ten minutes or so.
 
-    Everything it makes is kept: stopped and started again, it goes on where it was.
+    The work is done by the platform that --api names, else by one that is started on this machine
+    and left up. Everything made is kept: stopped and started again, it goes on where it was.
     """
-    from interpretops import demo as settings
-    from interpretops import evals, tracing
-    from interpretops.circuits import search
-    from interpretops.evals import EvalSpec, load_suites
-    from interpretops.prompts import contrast_set
-    from interpretops.reports import ReportSpec, write_report
-    from interpretops.sae import train_dictionary
-    from interpretops.steering import propose_policy
-
     started = time.monotonic()
+    if local:
+        Workbench.connection = None
+    elif Workbench.connection is None:
+        Workbench.connection = _start_platform(config)
     bench = Workbench.open(config)
-    data = settings.DemoData(bench.redactor)
-    model, store = bench.model, bench.store
-    out.print(
-        f"[bold]{model.name}[/]  {model.n_layers} layers, {model.n_heads} heads, on {model.device}; "
-        f"artifacts in {bench.config.cache.dir}"
+    card = _run(bench, folder)
+    _before_and_after(card)
+    show_card(card)
+    _conclude(card, folder, time.monotonic() - started)
+    if Workbench.connection is not None:
+        out.print(f"the platform is up at [bold]{Workbench.connection.api}[/]")
+
+
+def _start_platform(config: Path | None) -> Connection:
+    """Bring up the platform of this machine.
+
+    Raises:
+        InterpretOpsError: When it is not installed or does not come up.
+    """
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group=STARTERS):
+        start: Callable[[Path | None], Connection] = found.load()
+        return start(config)
+    raise InterpretOpsError(
+        "the demonstration runs on a platform, and none is installed here",
+        fix="pip install interpretops-stack, name one with --api, or use `mechctl demo --local`",
     )
+
+
+def _run(bench: Workbench, folder: Path) -> RiskCardArtifact:
+    """Make everything, and leave report, card and policy in a folder."""
+    from interpretops import demo as settings
+    from interpretops import evals
+    from interpretops.evals import EvalSpec
+    from interpretops.reports import ReportSpec
+    from interpretops.sae import Dictionary
+
+    data = settings.DemoData(bench.redactor)
+    out.print(bench.describe())
     with watching() as monitor:
         _step(1, "Trace: what the model computes on attacks and harmless prompts")
-        trace = tracing.trace(
-            model, data.trace_prompts(), settings.trace_spec(model), store=store, monitor=monitor
-        )
-        _made(trace.manifest.id, f"{len(trace.prompts)} prompts")
+        prompts = data.trace_prompts()
+        trace = bench.trace(prompts, settings.trace_spec(bench.n_layers), monitor)
+        _made(trace.id, f"{len(prompts)} prompts")
 
         _step(2, "Dictionaries: sparse features at two layers")
-        dictionary = train_dictionary(
-            model, trace, settings.dictionary_spec(model), store=store, monitor=monitor
+        spec = settings.dictionary_spec(bench.n_layers)
+        dictionary = Dictionary.open(
+            bench.store, bench.train_dictionary(trace.id, spec, monitor).id
         )
         for site, found in dictionary.index.evaluation.items():
             out.print(
@@ -66,63 +103,38 @@ def demo(
         _made(dictionary.id)
 
         _step(3, "Circuit: which heads, MLPs and features tell an attack from its harmless twin")
-        circuit = search(
-            model,
-            data.contrast(),
-            settings.search_spec(),
-            dictionary=dictionary,
-            redacted=bench.redacted,
-            store=store,
-            monitor=monitor,
-        )
+        circuit = bench.search(data.contrast(), settings.search_spec(), dictionary.id, monitor)
         show_circuit(circuit)
         _made(circuit.id)
 
         _step(4, "Policy: fit when to act and what to hold, on training prompts")
-        policy = propose_policy(
-            model,
-            circuit,
-            data.fitting(),
-            settings.propose_spec(),
-            dictionary=dictionary,
-            redacted=bench.redacted,
-            store=store,
-            monitor=monitor,
-        )
+        policy = bench.propose_policy(circuit.id, dictionary.id, settings.propose_spec(), monitor)
         show_evidence(policy)
         _made(policy.id)
 
         _step(5, "Evaluation: on topics and wrappers that fitting never saw")
         runtime = bench.config.runtime
-        card = evals.evaluate(
-            model,
-            policy.policy,
-            load_suites(settings.SUITES, redact=bench.redactor),
-            EvalSpec(
-                comparison_prompts=16,
-                price_per_hour=runtime.price_per_hour,
-                currency=runtime.currency,
-                max_latency_overhead_pct=runtime.max_latency_overhead_pct,
-            ),
-            circuit=circuit,
-            dictionary=dictionary,
-            contrast=contrast_set(data.attacks, data.wrappers, split="train"),
-            parents=[policy.id],
-            redact=bench.redactor,
-            store=store,
-            monitor=monitor,
+        measured = EvalSpec(
+            comparison_prompts=16,
+            price_per_hour=runtime.price_per_hour,
+            currency=runtime.currency,
+            max_latency_overhead_pct=runtime.max_latency_overhead_pct,
+        )
+        card = bench.evaluate(
+            policy.id,
+            measured,
+            monitor,
+            suites=settings.SUITES,
+            circuit=circuit.id,
+            sae=dictionary.id,
         )
         _made(card.id)
 
         _step(6, "Report: an audit PDF with lineage and the privacy principles")
-        report = write_report(
-            card.id,
-            ReportSpec(
-                retention_days=bench.config.compliance.retention_days,
-                store_address=bench.config.store.s3_endpoint,
-            ),
-            store=store,
-            monitor=monitor,
+        stored = bench.config.store.s3_endpoint
+        days = bench.config.compliance.retention_days
+        report = bench.write_report(
+            card.id, ReportSpec(retention_days=days, store_address=stored), monitor
         )
         _made(report.id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,11 +142,8 @@ def demo(
     (folder / "risk_card.json").write_text(card.card.model_dump_json(indent=2))
     (folder / "risk_card.html").write_text(evals.to_html(card.card))
     shutil.rmtree(folder / "policy", ignore_errors=True)
-    store.export(policy.id, folder / "policy")
-
-    _before_and_after(card)
-    show_card(card)
-    _conclude(card, folder, time.monotonic() - started)
+    bench.store.export(policy.id, folder / "policy")
+    return card
 
 
 def _step(number: int, title: str) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interpretops.cli.bench import Workbench
 from interpretops.cli.console import out, watching
-from interpretops.cli.options import ConfigOption, OutOption, Workbench
+from interpretops.cli.options import ConfigOption, OutOption
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,13 +44,13 @@ def trace(
 
     Example: mechctl trace --prompts attacks.jsonl --layers 14,18 --out traces
     """
-    from interpretops import tracing
     from interpretops.cli.validate import checked
+    from interpretops.tracing import TraceSpec
 
     bench = Workbench.open(config)
     chosen = chosen_layers(layers, bench)
     spec = checked(
-        tracing.TraceSpec,
+        TraceSpec,
         {"sites": "--layers", "shard_mb": "runtime.memory_mb"},
         sites=tuple(f"resid_post.{layer}" for layer in chosen),
         positions=positions,
@@ -57,8 +58,8 @@ def trace(
     )
     loaded = load_redacted(prompts, bench)
     with watching() as monitor:
-        made = tracing.trace(bench.model, loaded, spec, store=bench.store, monitor=monitor)
-    finish(bench, made.manifest, out_dir, "sae-train --traces")
+        made = bench.trace(loaded, spec, monitor)
+    finish(bench, made, out_dir, "sae-train --traces")
 
 
 def sae_train(
@@ -88,28 +89,23 @@ def sae_train(
 
     Example: mechctl sae-train --traces traces --kind topk --features 4608 --out sae
     """
-    from interpretops import sae
     from interpretops.cli.validate import checked
     from interpretops.errors import InterpretOpsError
-    from interpretops.tracing import Trace
+    from interpretops.sae import DictionarySpec
 
     bench = Workbench.open(config)
     if (traces is None) == (prompts is None):
         raise InterpretOpsError(
             "sae-train needs one source of activations", fix="give either --traces or --prompts"
         )
-    source = (
-        Trace.open(bench.store, traces)
-        if traces is not None
-        else load_redacted(str(prompts), bench)
-    )
     sites = (
-        tuple(str(site) for site in source.sites)
-        if isinstance(source, Trace) and layers is None
+        _traced_sites(bench.store.get(traces))
+        if traces is not None and layers is None
         else tuple(f"resid_post.{layer}" for layer in chosen_layers(layers, bench))
     )
+    source = traces if traces is not None else load_redacted(str(prompts), bench)
     spec = checked(
-        sae.DictionarySpec,
+        DictionarySpec,
         {"sites": "--layers", "d_sae": "--features"},
         sites=sites,
         kind=kind,
@@ -119,8 +115,8 @@ def sae_train(
         seed=seed,
     )
     with watching() as monitor:
-        made = sae.train_dictionary(bench.model, source, spec, store=bench.store, monitor=monitor)
-    finish(bench, made.manifest, out_dir, "search --sae")
+        made = bench.train_dictionary(source, spec, monitor)
+    finish(bench, made, out_dir, "search --sae")
 
 
 def search(
@@ -161,7 +157,6 @@ def search(
     """
     from interpretops import circuits
     from interpretops.cli.validate import checked
-    from interpretops.sae import Dictionary
 
     bench = Workbench.open(config)
     contrast = contrast_pairs(prompts, split, bench)
@@ -170,7 +165,6 @@ def search(
         pairs=contrast,
         behaviour=circuits.behaviour_for(risk_class, contrast),
     )
-    dictionary = None if sae is None else Dictionary.open(bench.store, sae)
     spec = checked(
         circuits.SearchSpec,
         method=method,
@@ -180,15 +174,7 @@ def search(
         seed=seed,
     )
     with watching() as monitor:
-        made = circuits.search(
-            bench.model,
-            task,
-            spec,
-            dictionary=dictionary,
-            redacted=bench.redacted,
-            store=bench.store,
-            monitor=monitor,
-        )
+        made = bench.search(task, spec, sae, monitor)
     show_circuit(made)
     finish(bench, made.manifest, out_dir, "policy propose --circuit")
 
@@ -246,6 +232,23 @@ def finish(bench: Workbench, manifest: Manifest, out_dir: Path | None, following
     out.print(f"[dim]next: mechctl {following} {ref}[/]")
 
 
+def _traced_sites(manifest: Manifest) -> tuple[str, ...]:
+    """The sites of a trace, by its manifest alone: its payload may be large and far away.
+
+    Raises:
+        InterpretOpsError: When it is another kind of artifact.
+    """
+    from interpretops.errors import InterpretOpsError
+
+    sites = manifest.summary.get("sites")
+    if manifest.kind != "trace" or not isinstance(sites, list):
+        raise InterpretOpsError(
+            f"{manifest.id} is a {manifest.kind.replace('_', ' ')}, not a trace",
+            fix="pass a trace (its id begins with tr_)",
+        )
+    return tuple(str(site) for site in sites)
+
+
 def chosen_layers(text: str | None, bench: Workbench) -> tuple[int, ...]:
     """The layers that --layers names, or the model's default two.
 
@@ -256,7 +259,7 @@ def chosen_layers(text: str | None, bench: Workbench) -> tuple[int, ...]:
     from interpretops.errors import InterpretOpsError
 
     if text is None:
-        return layers(bench.model)
+        return layers(bench.n_layers)
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interpretops.cli.bench import Workbench
 from interpretops.cli.console import out, watching
-from interpretops.cli.options import ConfigOption, Workbench
-from interpretops.cli.policy import SaeOption, open_policy
+from interpretops.cli.options import ConfigOption, SaeOption
 
 if TYPE_CHECKING:
     from interpretops.evals import RiskCardArtifact
@@ -56,13 +56,9 @@ def evaluate(
     Example: mechctl eval --policy policies/jailbreak --report card.json
     """
     from interpretops.artifacts import ArtifactKind
-    from interpretops.circuits import Circuit
     from interpretops.cli.validate import checked
-    from interpretops.demo import DemoData
     from interpretops.errors import InterpretOpsError
-    from interpretops.evals import EvalSpec, load_suites
-    from interpretops.evals import evaluate as measure
-    from interpretops.prompts import contrast_set
+    from interpretops.evals import EvalSpec
 
     bench = Workbench.open(config)
     ref = policy
@@ -74,31 +70,17 @@ def evaluate(
                 fix="give --policy, or make one with `mechctl policy propose`",
             )
         ref = made[-1].id
-    if (Path(ref) / "manifest.json").is_file():
-        ref = bench.store.get(ref).id  # an exported policy is the artifact, with its lineage
-    loaded, dictionary = open_policy(ref, sae, bench)
-    circuit_ref = circuit or loaded.meta.circuit
-    data = DemoData(bench.redactor)
     runtime = bench.config.runtime
+    spec = checked(
+        EvalSpec,
+        limit=limit,
+        price_per_hour=runtime.price_per_hour,
+        currency=runtime.currency,
+        max_latency_overhead_pct=runtime.max_latency_overhead_pct,
+    )
     with watching() as monitor:
-        card = measure(
-            bench.model,
-            loaded,
-            load_suites(suite, only=only or (), redact=bench.redactor),
-            checked(
-                EvalSpec,
-                limit=limit,
-                price_per_hour=runtime.price_per_hour,
-                currency=runtime.currency,
-                max_latency_overhead_pct=runtime.max_latency_overhead_pct,
-            ),
-            circuit=None if circuit_ref is None else Circuit.open(bench.store, circuit_ref),
-            dictionary=dictionary,
-            contrast=contrast_set(data.attacks, data.wrappers, split="train"),
-            parents=[ref] if ref.startswith("pol_") else [],
-            redact=bench.redactor,
-            store=bench.store,
-            monitor=monitor,
+        card = bench.evaluate(
+            ref, spec, monitor, suites=suite, only=only or (), circuit=circuit, sae=sae
         )
     show_card(card)
     if report_path is not None:
@@ -142,7 +124,7 @@ def report(
 
     from interpretops.artifacts import ArtifactKind
     from interpretops.errors import InterpretOpsError
-    from interpretops.reports import ReportSpec, write_report
+    from interpretops.reports import ReportSpec
 
     bench = Workbench.open(config)
     if card is None:
@@ -157,14 +139,13 @@ def report(
         card = cards[-1].id
     settings = bench.config
     with watching() as monitor:
-        made = write_report(
+        made = bench.write_report(
             card,
             ReportSpec(
                 retention_days=settings.compliance.retention_days,
                 store_address=settings.store.s3_endpoint,
             ),
-            store=bench.store,
-            monitor=monitor,
+            monitor,
         )
     out_path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(made.pdf, out_path)

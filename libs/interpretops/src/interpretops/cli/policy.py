@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from interpretops.cli.bench import LocalBench, Workbench
 from interpretops.cli.console import err, out, watching
 from interpretops.cli.discover import (
     LayersOption,
@@ -16,24 +17,12 @@ from interpretops.cli.discover import (
     finish,
     load_redacted,
 )
-from interpretops.cli.options import ConfigOption, OutOption, Workbench
-
-if TYPE_CHECKING:
-    from interpretops.sae import Dictionary
-    from interpretops.steering import Policy
+from interpretops.cli.options import ConfigOption, OutOption, SaeOption
 
 ADAPTER = "adapter"
 app = typer.Typer(no_args_is_help=True, help="Propose, train, validate and explain policies.")
 PolicyArgument = Annotated[
     str, typer.Argument(help="A policy's YAML file, its folder, or a policy artifact's id.")
-]
-SaeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--sae",
-        help="The dictionary whose features it names; meta.dictionary by default.",
-        show_default=False,
-    ),
 ]
 
 
@@ -54,15 +43,11 @@ def propose(
     """
     from interpretops.circuits import Circuit
     from interpretops.cli.validate import checked
-    from interpretops.demo import DemoData
-    from interpretops.sae import Dictionary
-    from interpretops.steering import ProposeSpec, propose_policy
+    from interpretops.steering import ProposeSpec
 
     bench = Workbench.open(config)
     found = Circuit.open(bench.store, circuit)
-    dictionary_ref = sae or next((p for p in found.manifest.parents if p.startswith("sae_")), None)
-    dictionary = None if dictionary_ref is None else Dictionary.open(bench.store, dictionary_ref)
-    data = DemoData(bench.redactor)
+    dictionary = sae or next((p for p in found.manifest.parents if p.startswith("sae_")), None)
     spec = checked(
         ProposeSpec,
         {"policy_id": "--name", "false_positive_budget": "--budget"},
@@ -72,16 +57,7 @@ def propose(
         max_latency_overhead_pct=bench.config.runtime.max_latency_overhead_pct,
     )
     with watching() as monitor:
-        made = propose_policy(
-            bench.model,
-            found,
-            data.fitting(),
-            spec,
-            dictionary=dictionary,
-            redacted=bench.redacted,
-            store=bench.store,
-            monitor=monitor,
-        )
+        made = bench.propose_policy(found.id, dictionary, spec, monitor)
     show_evidence(made)
     finish(bench, made.manifest, out_dir, "steer --policy")
 
@@ -133,7 +109,7 @@ def train_lora(
     )
     from interpretops.steering.probe import template_tail
 
-    bench = Workbench.open(config)
+    bench = LocalBench.open_for("policy train-lora", config)
     spec = checked(
         LoraGateSpec,
         block=block,
@@ -214,23 +190,14 @@ def validate(
     ] = False,
 ) -> None:
     """Check a policy against the schema, and against the model and dictionary it is for."""
-    from interpretops.steering import SteeringSession
-
-    bench = Workbench.open(config)
-    loaded, dictionary = open_policy(policy, sae, bench)
-    if not schema_only:
-        SteeringSession(bench.model, loaded, dictionary=dictionary)
-    out.print(f"[green]✓[/] {loaded.meta.id} is valid" + (" (schema only)" if schema_only else ""))
+    name = Workbench.open(config).check_policy(policy, sae=sae, schema_only=schema_only)
+    out.print(f"[green]✓[/] {name} is valid" + (" (schema only)" if schema_only else ""))
 
 
 @app.command()
 def explain(policy: PolicyArgument, sae: SaeOption = None, config: ConfigOption = None) -> None:
     """Say in words what a policy does: when, to which units, and how."""
-    from interpretops.steering.explain import explain as sentences
-
-    bench = Workbench.open(config)
-    loaded, dictionary = open_policy(policy, sae, bench)
-    for sentence in sentences(loaded, dictionary):
+    for sentence in Workbench.open(config).explain_policy(policy, sae=sae):
         out.print(f"• {sentence}", markup=False)
 
 
@@ -257,10 +224,8 @@ def steer(
 
     from interpretops.cli.validate import checked
     from interpretops.models import Sampling
-    from interpretops.steering import SteeringSession
 
     bench = Workbench.open(config)
-    loaded, dictionary = open_policy(policy, sae, bench)
     texts = list(prompt or ())
     if prompts is not None:
         texts += [each.text for each in load_redacted(prompts, bench)]
@@ -270,37 +235,19 @@ def steer(
             ::40
         ]
     sampling = checked(Sampling, temperature=temperature, seed=seed)
-    for text in texts:
-        plain = bench.model.generate(text, max_new_tokens, sampling=sampling)
-        with SteeringSession(bench.model, loaded, dictionary=dictionary) as session:
-            steered = session.generate(text, max_new_tokens, sampling=sampling)
-            record = session.record[0]
+    found = bench.answers(policy, texts, max_new_tokens, sampling, sae=sae)
+    for text, answers in zip(texts, found, strict=True):
         table = Table(title=text, title_justify="left", title_style="bold", expand=True)
         table.add_column("as it is")
-        table.add_column(f"under {loaded.meta.id}")
-        table.add_row(plain, steered)
+        table.add_column(f"under {answers.policy}")
+        table.add_row(answers.plain, answers.steered)
         out.print(table)
-        if record.score is not None:
-            verdict = "acted" if record.fired else "did not act"
-            limit = loaded.condition.threshold if loaded.condition else 0.0
+        if answers.score is not None:
+            verdict = "acted" if answers.fired else "did not act"
             out.print(
-                f"[dim]policy {verdict}: score {record.score:+.2f}, threshold {limit:+.2f}[/]\n"
+                f"[dim]policy {verdict}: score {answers.score:+.2f}, threshold "
+                f"{answers.threshold or 0.0:+.2f}[/]\n"
             )
-
-
-def open_policy(ref: str, sae: str | None, bench: Workbench) -> tuple[Policy, Dictionary | None]:
-    """A policy and the dictionary it names.
-
-    Raises:
-        InterpretOpsError: When either is missing or wrong.
-    """
-    from interpretops.sae import Dictionary
-    from interpretops.steering import load_policy
-
-    path = Path(ref)
-    loaded = load_policy(path if path.exists() else ref, store=bench.store)
-    name = sae or loaded.meta.dictionary
-    return loaded, None if name is None else Dictionary.open(bench.store, name)
 
 
 def show_evidence(made: object) -> None:

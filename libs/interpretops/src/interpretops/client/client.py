@@ -750,9 +750,9 @@ class Audit(_Room):
 def failure_of(job: Job) -> InterpretOpsError:
     """Why a job that is over did not succeed."""
     if job.error is not None and job.state is not JobState.CANCELLED:
-        return ApiError(job.error.problem, fix=job.error.fix, field=job.error.field)
+        return ApiError(job.error.problem, fix=job.error.fix, field=job.error.field, job=job.id)
     said = job.state.lower().replace("_", " ")
-    return ApiError(f"{job.id} was {said}", fix="submit it again if it is still wanted")
+    return ApiError(f"{job.id} was {said}", fix="submit it again if it is still wanted", job=job.id)
 
 
 def _prompts(prompts: Prompts | None) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class ApiError(InterpretOpsError):
         status: The HTTP status; 0 where there was no answer.
         field: The field of the request at fault, where the platform names one.
         request_id: Finds the request in the platform's logs.
+        job: The job that failed, where one did.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class ApiError(InterpretOpsError):
         status: int = 0,
         field: str | None = None,
         request_id: str | None = None,
+        job: str | None = None,
     ) -> None:
         super().__init__(problem, fix=fix)
         self.status = status
         self.field = field
         self.request_id = request_id
+        self.job = job
 
 
 class Transport:
@@ -218,6 +221,7 @@ def problem_of(response: httpx.Response) -> ApiError:
         status=response.status_code,
         field=None if field is None else str(field),
         request_id=document.get("request_id") or response.headers.get("x-request-id"),
+        job=document.get("job"),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from interpretops.errors import InterpretOpsError
@@ -70,6 +70,31 @@ def load(
             fix="set model.dtype to bfloat16, or use a smaller model",
         ) from error
     return Loaded(model.to(device).eval(), tokenizer)
+
+
+def layers_of(name: str, *, cache_dir: Path) -> int:
+    """How many layers a model has, without loading its weights.
+
+    Args:
+        name: As `load` takes it.
+        cache_dir: Where converted weights are kept.
+
+    Raises:
+        InterpretOpsError: When the model is not to be found.
+    """
+    gguf = _smollm2_gguf() if name == SMOLLM2 else Path(name).expanduser()
+    try:
+        config = (
+            AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            if gguf.suffix == ".gguf" and gguf.is_file()
+            else AutoConfig.from_pretrained(_source(name, cache_dir))
+        )
+    except (OSError, ValueError) as error:
+        raise InterpretOpsError(
+            f"nothing is known here of the model {name!r} ({_first_line(error)})",
+            fix="name the layers with --layers",
+        ) from error
+    return int(config.get_text_config().num_hidden_layers)
 
 
 def resolve_device(device: str) -> str:
