@@ -27,6 +27,8 @@ TENANT = "default"
 ADMIN, LOCAL = "admin", "local"
 """Names of the keys: of whoever set the stack up, and of commands on this machine."""
 
+DEFAULT_MODEL = "builtin:smollm2-135m-instruct"
+
 SERVICES = (
     "tracer",
     "sae_trainer",
@@ -49,6 +51,11 @@ class Addresses(NamedTuple):
     def edge_url(self) -> str:
         """Where the edge answers."""
         return f"http://127.0.0.1:{self.edge}"
+
+
+def served_name(model: str) -> str:
+    """How requests call a model: a name for people, without the place where it is found."""
+    return model.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
 
 
 def choose_addresses(folder: StackFolder, edge_port: int) -> Addresses:
@@ -75,8 +82,12 @@ def write_settings(
         addresses: The ports of this run.
         owner_dsn: Address of the embedded database as its owner.
     """
+    content = {} if given is None else yaml.safe_load(given.read_text(encoding="utf-8")) or {}
+    model = (content.get("model") or {}).get("name") or DEFAULT_MODEL
     passwords = _passwords(folder)
     ours: dict[str, Any] = {
+        "model": {"name": model},
+        "steering": {"models": {served_name(model): model}},
         "cache": {"dir": str(folder.path / "cache")},
         "database": {"owner_dsn": owner_dsn, **passwords},
         "redis": {"url": f"redis://127.0.0.1:{addresses.valkey}/0"},
@@ -89,7 +100,6 @@ def write_settings(
         "services": {name: f"dns:///127.0.0.1:{port}" for name, port in addresses.services.items()},
         "edge": {"port": addresses.edge},
     }
-    content = {} if given is None else yaml.safe_load(given.read_text(encoding="utf-8")) or {}
     text = yaml.safe_dump(_over(ours, content), sort_keys=False, allow_unicode=True)
     note = (
         "# Written by `mechctl up` at every start; it holds passwords. Change it with --config.\n"

@@ -6,6 +6,7 @@ import logging
 import re
 import time
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from interpretops_platform.telemetry.logs import bound
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_PROBES = frozenset({"GET /healthz", "GET /readyz", "GET /metrics"})
 _GONE = 499  # the client went away before it had an answer
 _STRICT = {
     "x-content-type-options": "nosniff",
@@ -120,7 +122,10 @@ class EdgeMiddleware:
                 span.set_attribute("http.response.status_code", status)
                 if status >= 500:
                     span.set_status(StatusCode.ERROR)
-                logger.info(
+                # Whoever asks whether all is well asks every few seconds.
+                quiet = route in _PROBES and status < HTTPStatus.BAD_REQUEST
+                logger.log(
+                    logging.DEBUG if quiet else logging.INFO,
                     "request",
                     extra={
                         "route": route,

@@ -243,7 +243,7 @@ class RemoteBench(Workbench):
         found = self._client.steer(
             policy,
             prompts,
-            model=self._model,
+            model=self._served,
             max_new_tokens=max_new_tokens,
             temperature=sampling.temperature,
             seed=sampling.seed,
@@ -258,7 +258,7 @@ class RemoteBench(Workbench):
         verdict = self._client.policies.validate(
             **self._policy(policy),
             dictionary=None if sae is None else self.store.get(sae).id,
-            model=None if schema_only else self._model,
+            model=None if schema_only else self._served,
         )
         if not verdict.valid:
             first = verdict.problems[0]
@@ -282,7 +282,26 @@ class RemoteBench(Workbench):
 
     @property
     def _model(self) -> str:
-        return self.config.model.name
+        """The model as jobs name it; a folder or file has to be the platform's too."""
+        path = Path(self.config.model.name).expanduser()
+        return path.resolve().as_uri() if path.exists() else self.config.model.name
+
+    @cached_property
+    def _served(self) -> str:
+        """How requests call the model of the settings.
+
+        Raises:
+            InterpretOpsError: When it is not among those that answer.
+        """
+        served = [model.name for model in self._client.models()]
+        whole = self.config.model.name
+        for name in (whole, whole.removeprefix("builtin:").rstrip("/").rpartition("/")[2]):
+            if name in served:
+                return name
+        raise InterpretOpsError(
+            f"the model {whole} does not answer there",
+            fix=f"set model.name (--config) to one that does: {', '.join(served) or 'none'}",
+        )
 
     def _store_in(self, folder: Path) -> ArtifactStore:
         return ArtifactStore(folder, PlatformObjects(self._client, folder))
