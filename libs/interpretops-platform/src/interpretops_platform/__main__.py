@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from interpretops_platform.database import migrate
 from interpretops_platform.database.engine import Database, create_migration_engine
 from interpretops_platform.errors import PlatformError
+from interpretops_platform.health import is_healthy
 from interpretops_platform.jobs.broker import CeleryBroker, create_celery
 from interpretops_platform.jobs.keeper import keep_jobs_moving
 from interpretops_platform.retention import keep_retaining, retain
@@ -85,16 +86,25 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit status: 0, or 2 when the installation is set up in a way that cannot work.
+        Exit status: 0; 1 where a program is not healthy; 2 when the installation is set up in a way
+        that cannot work.
     """
     commands = {"migrate": migrate_database, "keep": keep, "retain": retain_once}
     parser = argparse.ArgumentParser(prog="python -m interpretops_platform")
-    parser.add_argument("command", choices=commands, help="what to run")
-    parser.add_argument("--config", type=Path, help="a config.yaml")
+    chosen_command = parser.add_subparsers(dest="command", required=True)
+    for name, run in commands.items():
+        chosen_command.add_parser(name, help=(run.__doc__ or "").partition("\n")[0])
+    check = chosen_command.add_parser("healthy", help="Whether a program here is ready.")
+    check.add_argument("name", help="edge, or a service such as tracer")
+    for command in chosen_command.choices.values():
+        command.add_argument("--config", type=Path, help="a config.yaml")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        asyncio.run(commands[chosen.command](load_settings(chosen.config)))
+        settings = load_settings(chosen.config)
+        if chosen.command == "healthy":
+            return 0 if is_healthy(chosen.name, settings) else 1
+        asyncio.run(commands[chosen.command](settings))
     except PlatformError as error:
         print(error, file=sys.stderr)
         return 2

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
+INSTALLATION = "installation"
+"""Who acts when nobody called: whoever runs commands on the installation itself."""
 _BATCH = 1000
 
 

@@ -1,10 +1,13 @@
 """The settings of one installation, for every service: `config.yaml`, then the environment.
 
-A variable wins over the file: `INTERPRETOPS_JOBS__LEASE_SECONDS=60` sets `jobs.lease_seconds`.
+A variable wins over the file: `INTERPRETOPS_JOBS__LEASE_SECONDS=60` sets `jobs.lease_seconds`. So does
+a file of that name (in any case) in the folder that `INTERPRETOPS_SECRETS_DIR` names, which is how
+orchestrators hand over secrets; the environment wins over it.
 """
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,10 +15,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -24,6 +29,7 @@ from interpretops_platform.errors import SettingsError
 from interpretops_platform.rpc.settings import GrpcSettings
 from interpretops_platform.security.tokens import OidcSettings
 from interpretops_platform.security.uris import UriSettings
+from interpretops_platform.steering_settings import SteeringSettings
 from interpretops_platform.telemetry.settings import TelemetrySettings
 
 APP_ROLE = "interpretops_app"
@@ -31,6 +37,7 @@ APP_ROLE = "interpretops_app"
 SYSTEM_ROLE = "interpretops_system"
 """The database role of relay, reaper and claim: all tenants, only the tables of jobs."""
 
+_SECRETS_DIR = "INTERPRETOPS_SECRETS_DIR"
 _BUCKET = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
@@ -237,6 +244,7 @@ class Settings(BaseSettings):
     grpc: GrpcSettings = GrpcSettings()
     services: ServicesSettings = ServicesSettings()
     edge: EdgeSettings = EdgeSettings()
+    steering: SteeringSettings = SteeringSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod
@@ -313,10 +321,18 @@ class _InstalledSettings(Settings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         # The environment over the file, so that a container changes one key of a mounted file.
-        return env_settings, init_settings
+        folder = os.environ.get(_SECRETS_DIR)
+        if not folder:
+            return env_settings, init_settings
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=folder,
+            secrets_dir_missing="error",
+        )
+        return env_settings, secrets, init_settings
 
 
 def load_settings(path: Path | None = None) -> Settings:
@@ -326,14 +342,19 @@ def load_settings(path: Path | None = None) -> Settings:
         path: A `config.yaml`; none reads the environment only.
 
     Raises:
-        SettingsError: When the file is missing, or a key is unknown or out of range; the message
-            names the first key at fault and never the value, which may be a secret.
+        SettingsError: When the file or the folder of secrets is missing, or a key is unknown or out
+            of range; the message names the first key at fault and never the value, which may be a
+            secret.
     """
     if path is not None and not path.is_file():
         raise SettingsError(f"there is no settings file {path}", fix="name one that exists")
     try:
         content = {} if path is None else YamlConfigSettingsSource(Settings, path)()
         return _InstalledSettings(**content)
+    except SourceError as error:
+        raise SettingsError(
+            f"the settings cannot be read: {error}", fix=f"correct {_SECRETS_DIR} or the file"
+        ) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from interpretops_platform import audit
+from interpretops_platform.audit import INSTALLATION
 from interpretops_platform.database.models import Tenant
 from interpretops_platform.database.session import system_session, tenant_session
 from interpretops_platform.errors import NotFoundError, PlatformError, SettingsError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from interpretops_platform.retention import Deleted
     from interpretops_platform.settings import Settings
 
-INSTALLATION = "installation"
-"""Who acts in the audit log when nobody called: whoever runs commands on the installation itself."""
 _MAX_NAME = 200
 
 

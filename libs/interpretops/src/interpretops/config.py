@@ -10,7 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from interpretops.yaml_source import validate_yaml
 
 PLATFORM_SECTIONS = frozenset(
-    {"database", "redis", "objects", "security", "jobs", "grpc", "telemetry", "gateway"}
+    {
+        "database",
+        "edge",
+        "grpc",
+        "jobs",
+        "objects",
+        "redis",
+        "security",
+        "services",
+        "steering",
+        "telemetry",
+    }
 )
 """Sections that services read; one file may hold both their settings and the engine's."""
 

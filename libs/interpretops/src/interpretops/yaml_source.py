@@ -14,13 +14,49 @@ from pydantic import BaseModel, ValidationError
 from interpretops.errors import InterpretOpsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str | int, ...]
 
 MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """Something that is wrong with a document.
+
+    Attributes:
+        field: The key at fault, such as `interventions[0].scale`; empty where it is the whole.
+        line: Where that is, from 1; None where it is nowhere in particular.
+        column: Likewise.
+        problem: What is wrong, as a clause.
+        fix: What to do about it, in the imperative.
+    """
+
+    field: str
+    line: int | None
+    column: int | None
+    problem: str
+    fix: str
+
+
+class InvalidYamlError(InterpretOpsError):
+    """A document is not YAML, or not what it should be.
+
+    Args:
+        source: What the document is called.
+        complaints: Everything that is wrong with it, first what is to be put right first.
+    """
+
+    def __init__(self, source: str, complaints: Sequence[Complaint]) -> None:
+        first = complaints[0]
+        place = source if first.line is None else f"{source}:{first.line}:{first.column}"
+        field = f" {first.field}:" if first.field else ""
+        more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
+        super().__init__(f"{place}{field} {first.problem}{more}", fix=first.fix)
+        self.complaints = tuple(complaints)
 
 
 @dataclass(frozen=True)
@@ -31,11 +67,15 @@ class Located:
     places: dict[KeyPath, tuple[int, int]]
     source: str
 
-    def at(self, path: KeyPath) -> str:
-        """`file:line:column` of a key, or of the nearest thing that encloses it."""
+    def place(self, path: KeyPath) -> tuple[int, int]:
+        """Line and column of a key, or of the nearest thing that encloses it."""
         while path not in self.places:
             path = path[:-1]
-        line, column = self.places[path]
+        return self.places[path]
+
+    def at(self, path: KeyPath) -> str:
+        """`file:line:column` of a key, or of the nearest thing that encloses it."""
+        line, column = self.place(path)
         return f"{self.source}:{line}:{column}"
 
 
@@ -76,52 +116,63 @@ def load_yaml(raw: bytes, *, source: str) -> Located:
         InterpretOpsError: When it is not such a document, or a key stands twice.
     """
     if len(raw) > MAX_BYTES:
-        raise InterpretOpsError(
-            f"{source} has {len(raw):,} bytes; at most {MAX_BYTES:,} are read",
+        raise _wrong(
+            source,
+            None,
+            f"has {len(raw):,} bytes; at most {MAX_BYTES:,} are read",
             fix="split it, or name the right file",
         )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InterpretOpsError(
-            f"{source} is not UTF-8 text (byte {error.start})", fix="save it as UTF-8"
+        raise _wrong(
+            source, None, f"is not UTF-8 text (byte {error.start})", fix="save it as UTF-8"
         ) from error
     try:
         loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:  # raised before there is a loader to dispose of
         line = text.count("\n", 0, error.position) + 1
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
-        raise InterpretOpsError(
-            f"{source}:{line}:{column} this is not YAML: the character #x{error.character:04x} is "
-            "not allowed",
+        raise _wrong(
+            source,
+            (line, column),
+            f"this is not YAML: the character #x{error.character:04x} is not allowed",
             fix="remove that character",
         ) from error
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InterpretOpsError(
-                f"{source} uses a YAML alias (*name)", fix="write the value out where it is used"
+            raise _wrong(
+                source,
+                None,
+                "uses a YAML alias (*name)",
+                fix="write the value out where it is used",
             )
         node = loader.get_single_node()
         if node is None:
-            raise InterpretOpsError(f"{source} is empty", fix="write at least one key into it")
+            raise _wrong(source, None, "is empty", fix="write at least one key into it")
         if not isinstance(node, yaml.MappingNode):
-            raise InterpretOpsError(
-                f"{_mark(source, node.start_mark)} the document is not a mapping of keys to values",
+            raise _wrong(
+                source,
+                _mark(node.start_mark),
+                "the document is not a mapping of keys to values",
                 fix="begin with a key such as `meta:`",
             )
         places: dict[KeyPath, tuple[int, int]] = {(): (1, 1)}
         return Located(_plain(node, (), places, loader, source), places, source)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = source if mark is None else _mark(source, mark)
         tab = mark is not None and mark.buffer is not None and "\t" in (error.problem or "")
-        raise InterpretOpsError(
-            f"{where} this is not YAML: {error.problem or error.context}",
+        raise _wrong(
+            source,
+            None if mark is None else _mark(mark),
+            f"this is not YAML: {error.problem or error.context}",
             fix="indent with spaces, not tabs" if tab else "correct the syntax at that place",
         ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InterpretOpsError(
-            f"{source} is not YAML ({' '.join(str(error).split())[:120]})",
+        raise _wrong(
+            source,
+            None,
+            f"is not YAML ({' '.join(str(error).split())[:120]})",
             fix="correct the syntax",
         ) from error
     finally:
@@ -139,53 +190,70 @@ def _plain(
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node)
-            where = _mark(source, key_node.start_mark)
+            where = _mark(key_node.start_mark)
             if not isinstance(key, str):
-                raise InterpretOpsError(
-                    f"{where} the key {key!r} is not text", fix=f'write it in quotes: "{key}"'
+                raise _wrong(
+                    source,
+                    where,
+                    f"the key {key!r} is not text",
+                    fix=f'write it in quotes: "{key}"',
                 )
             if key in mapping:
-                raise InterpretOpsError(
-                    f"{where} the key {key!r} stands twice in one mapping",
+                raise _wrong(
+                    source,
+                    where,
+                    f"the key {key!r} stands twice in one mapping",
                     fix="remove or rename one of them",
                 )
             inner = (*path, key)
-            places[inner] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            places[inner] = where
             mapping[key] = _plain(value_node, inner, places, loader, source)
         return mapping
     if isinstance(node, yaml.SequenceNode):
         items = []
         for i, item in enumerate(node.value):
-            places[(*path, i)] = (item.start_mark.line + 1, item.start_mark.column + 1)
+            places[(*path, i)] = _mark(item.start_mark)
             items.append(_plain(item, (*path, i), places, loader, source))
         return items
     value = loader.construct_object(node)
     if isinstance(value, float) and not math.isfinite(value):
-        raise InterpretOpsError(
-            f"{_mark(source, node.start_mark)} {_dotted(path)}: {value} is not a finite number",
+        raise _wrong(
+            source,
+            _mark(node.start_mark),
+            f"{value} is not a finite number",
             fix="write a finite number",
+            field=_dotted(path),
         )
     return value
 
 
-def _mark(source: str, mark: yaml.Mark) -> str:
-    return f"{source}:{mark.line + 1}:{mark.column + 1}"
+def _mark(mark: yaml.Mark) -> tuple[int, int]:
+    return mark.line + 1, mark.column + 1
 
 
-def _explain(error: ValidationError, model: type[BaseModel], located: Located) -> InterpretOpsError:
-    """The first complaint, at its place, with what to write instead; the number of further ones."""
+def _wrong(
+    source: str, place: tuple[int, int] | None, problem: str, *, fix: str, field: str = ""
+) -> InvalidYamlError:
+    line, column = (None, None) if place is None else place
+    return InvalidYamlError(source, [Complaint(field, line, column, problem, fix)])
+
+
+def _explain(error: ValidationError, model: type[BaseModel], located: Located) -> InvalidYamlError:
+    """Every complaint, at its place, with what to write instead."""
     problems = error.errors(include_url=False)
     # A misspelled key is also a missing one; the spelling is what the writer can put right.
-    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    path = _in_data(first["loc"], located.data)
-    fix = _fix(first, path, model, located)
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "this key is unknown"
-    if first["type"] == "missing":
-        message = "this key is missing"
-    return InterpretOpsError(f"{located.at(path)} {_dotted(path)}: {message}{more}", fix=fix)
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    plain = {"extra_forbidden": "this key is unknown", "missing": "this key is missing"}
+    complaints = []
+    for problem in problems:
+        path = _in_data(problem["loc"], located.data)
+        message = plain.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        complaints.append(
+            Complaint(
+                _dotted(path), *located.place(path), message, _fix(problem, path, model, located)
+            )
+        )
+    return InvalidYamlError(located.source, complaints)
 
 
 def _in_data(loc: tuple[int | str, ...], data: Any) -> KeyPath:

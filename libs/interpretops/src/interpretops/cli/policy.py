@@ -255,6 +255,7 @@ def show_evidence(made: object) -> None:
     from interpretops.steering import PolicyArtifact
 
     assert isinstance(made, PolicyArtifact)
+    assert made.evidence is not None, "a policy that was fitted has evidence"
     evidence = made.evidence
     out.print(
         f"condition: AUROC {evidence.condition_auroc:.3f} out of fold (n = {evidence.condition_n}); "

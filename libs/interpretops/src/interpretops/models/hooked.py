@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from interp_engine import capture
 from interp_engine.model import EagerModel
+from jinja2 import TemplateError
 
 from interpretops.artifacts import ModelRef
 from interpretops.errors import InterpretOpsError
@@ -200,6 +201,32 @@ class HookedModel:
             return list(self.tokenizer(templated, add_special_tokens=False)["input_ids"])
         plain = self.chat_text(text, system=system) if system is not None else text
         return list(self.tokenizer(plain)["input_ids"])
+
+    def conversation_ids(self, turns: Sequence[tuple[str, str]]) -> list[int]:
+        """Token ids of a conversation, up to where the model's answer begins.
+
+        Without a chat template the turns are joined as plain text.
+
+        Args:
+            turns: Role (`system`, `user` or `assistant`) and content of each turn.
+
+        Raises:
+            InterpretOpsError: When the model's chat template refuses the conversation.
+        """
+        if not self.has_chat_template:
+            return list(self.tokenizer("\n\n".join(content for _, content in turns))["input_ids"])
+        messages = [{"role": role, "content": content} for role, content in turns]
+        try:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:
+            raise InterpretOpsError(
+                f"the chat template of {self.name} refuses this conversation ({error})",
+                fix="begin with the user, let user and assistant take turns, and leave out roles that "
+                "the model does not know",
+            ) from error
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(
         self,

@@ -17,7 +17,13 @@ import torch
 from interpretops.models import Address, Batch, Forward, choose, whole_cache
 from interpretops.models.batch import is_out_of_memory
 from interpretops.serving.cache import RunningCache
-from interpretops.serving.request import BrokenAnswerError, Token, TooLateError
+from interpretops.serving.request import (
+    BrokenAnswerError,
+    NoMemoryError,
+    NotFiniteError,
+    Token,
+    TooLateError,
+)
 from interpretops.serving.text import Vocabulary
 from interpretops.steering.placement import OverPrompts, OverSteps, SteeringHooks
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
     from transformers import DynamicCache
 
+    from interpretops.errors import InterpretOpsError
     from interpretops.models import HookedModel
     from interpretops.serving.admission import Limits, WaitingRoom
     from interpretops.serving.ticket import Row, Ticket
@@ -49,6 +56,7 @@ class StepReport:
         rows: Rows that made one more token.
         row_seconds: Time that took.
         steering_seconds: Time of both that went into readings and actions of policies.
+        waiting: Requests that wait.
         ended: Requests that were answered.
     """
 
@@ -57,6 +65,7 @@ class StepReport:
     rows: int
     row_seconds: float
     steering_seconds: float
+    waiting: int
     ended: tuple[Ticket, ...]
 
 
@@ -117,10 +126,11 @@ class Batcher:
             rows=rows,
             row_seconds=done - read,
             steering_seconds=self._hooks.seconds - steering,
+            waiting=len(self._waiting),
             ended=ended,
         )
 
-    def abandon(self, error: BrokenAnswerError) -> None:
+    def abandon(self, error: InterpretOpsError) -> None:
         """Fail everything that runs and waits."""
         for ticket in self._waiting.remove(lambda _: True):
             ticket.fail(error)
@@ -348,13 +358,19 @@ class Batcher:
     def _fail(self, ticket: Ticket, error: Exception | None) -> None:
         """End a request on which the model failed; None where its numbers are none."""
         if error is None:
-            problem, fix = "the model computed numbers that are none", "weaken the policy's actions"
+            told: InterpretOpsError = NotFiniteError(
+                "the model computed numbers that are none", fix="weaken the policy's interventions"
+            )
         elif is_out_of_memory(error):
-            problem, fix = "there is not enough memory for this request", "make it shorter"
+            told = NoMemoryError(
+                "there is not enough memory for this request", fix="make it shorter"
+            )
         else:
             logger.error("a request failed by a defect", exc_info=error)
-            problem, fix = "the model failed on this request", "report it, with the server's log"
-        ticket.fail(BrokenAnswerError(problem, fix=fix))
+            told = BrokenAnswerError(
+                "the model failed on this request", fix="report it, with the server's log"
+            )
+        ticket.fail(told)
         self._leave([row for row in self._rows if row.ticket is ticket])
 
     def _note(self, error: Exception, rows: int) -> None:

@@ -8,7 +8,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from interpretops.errors import InterpretOpsError
 from interpretops.serving.admission import Limits, Load, Pace, WaitingRoom
 from interpretops.serving.batcher import Batcher
 from interpretops.serving.request import (
@@ -16,6 +15,7 @@ from interpretops.serving.request import (
     Failed,
     Finished,
     OverloadedError,
+    StoppingError,
     TooLargeError,
     TooLateError,
 )
@@ -66,7 +66,7 @@ class ServingEngine:
         self._batcher = Batcher(model, self.waiting, self.limits)
         self._observe = observe
         self._wake = threading.Condition()
-        self._closing = False
+        self._closing = self._draining = False
         self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
         self._thread.start()
 
@@ -99,12 +99,13 @@ class ServingEngine:
             TooLargeError: When it can never be answered.
             OverloadedError: When too many wait, or its deadline cannot be met.
             TooLateError: When its deadline has passed.
+            StoppingError: When the engine is closed.
         """
         limit = self._require_fitting(request)
         ticket = Ticket(request, deliver, limit)
         with self._wake:
-            if self._closing:
-                raise OverloadedError("the server is stopping", retry_after=1.0)
+            if self._closing or self._draining:
+                raise _stopping()
             self._admit(ticket)
             self.waiting.put(ticket)
             self._wake.notify()
@@ -133,10 +134,14 @@ class ServingEngine:
         finally:
             self.cancel(ticket)
 
-    def close(self) -> None:
-        """End the thread; what runs and waits fails."""
+    def close(self, *, drain: bool = False) -> None:
+        """Take no more requests and end the thread.
+
+        Args:
+            drain: Answer those in hand first; else they fail.
+        """
         with self._wake:
-            self._closing = True
+            self._draining, self._closing = True, self._closing or not drain
             self._wake.notify()
         self._thread.join()
 
@@ -199,8 +204,10 @@ class ServingEngine:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closing or not self._batcher.idle)
-                if self._closing:
+                self._wake.wait_for(
+                    lambda: self._closing or self._draining or not self._batcher.idle
+                )
+                if self._closing or (self._draining and self._batcher.idle):
                     break
             try:
                 report = self._batcher.step()
@@ -211,8 +218,7 @@ class ServingEngine:
                 )
                 continue
             self._learn(report)
-        stopping = InterpretOpsError("the server is stopping", fix="try again elsewhere")
-        self._batcher.abandon(BrokenAnswerError(stopping.problem, fix=stopping.fix))
+        self._batcher.abandon(_stopping())
 
     def _learn(self, report: StepReport) -> None:
         self.pace.read(report.prompt_tokens, report.prompt_seconds)
@@ -222,3 +228,7 @@ class ServingEngine:
             self.pace.answered(len(ticket.answer.tokens) if ticket.answer is not None else 0)
         if self._observe is not None:
             self._observe(report)
+
+
+def _stopping() -> StoppingError:
+    return StoppingError("the server is stopping", fix="try again elsewhere")

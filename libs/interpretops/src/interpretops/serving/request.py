@@ -168,4 +168,16 @@ class TooLargeError(InterpretOpsError):
 
 
 class BrokenAnswerError(InterpretOpsError):
-    """The model failed on this request alone: numbers that are none, or no memory for it."""
+    """The engine failed on this request by a defect, which its log tells more about."""
+
+
+class NotFiniteError(BrokenAnswerError):
+    """The model computed numbers that are none for this request."""
+
+
+class NoMemoryError(BrokenAnswerError):
+    """There is not enough memory for this request, even alone."""
+
+
+class StoppingError(InterpretOpsError):
+    """The engine stops before the answer is whole, or takes no more requests."""

@@ -9,6 +9,7 @@ from interpretops.steering.propose import (
     PolicyArtifact,
     ProposeSpec,
     propose_policy,
+    store_policy,
 )
 from interpretops.steering.session import SteeringSession
 
@@ -24,5 +25,6 @@ __all__ = [
     "TrainedGate",
     "load_policy",
     "propose_policy",
+    "store_policy",
     "train_lora_gate",
 ]

@@ -278,6 +278,22 @@ class Policy(_Part):
             )
         return vector
 
+    @property
+    def files(self) -> set[str]:
+        """The files and folders beside it that it names."""
+        refs = [
+            ref
+            for reading in (() if self.condition is None else self.condition.probe)
+            for ref in (reading.vector, reading.attention)
+        ]
+        named = {ref.partition("#")[0] for ref in refs if ref is not None}
+        for intervention in self.interventions:
+            if isinstance(intervention, DirectionAdd | DirectionAblate):
+                named.add(intervention.vector.partition("#")[0])
+            elif isinstance(intervention, LoraGate) and intervention.adapter is not None:
+                named.add(intervention.adapter)
+        return named
+
     def file(self, name: str) -> Path:
         """A file that the policy names, which must lie in the policy's own folder.
 

@@ -6,6 +6,7 @@ the strength is chosen on the validation split. The test split is never seen her
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -161,14 +162,61 @@ class FitEvidence(BaseModel):
 
 
 class PolicyArtifact(Handle):
-    """A policy in the store, with the evidence that chose it."""
+    """A policy in the store, with the evidence that chose it; None where somebody wrote it."""
 
     kind = ArtifactKind.POLICY
 
     def __init__(self, manifest: Manifest, folder: Path) -> None:
         super().__init__(manifest, folder)
         self.policy = load_policy(folder)
-        self.evidence = FitEvidence.model_validate_json((folder / EVIDENCE).read_bytes())
+        evidence = folder / EVIDENCE
+        self.evidence = (
+            FitEvidence.model_validate_json(evidence.read_bytes()) if evidence.is_file() else None
+        )
+
+
+def store_policy(policy: Policy, *, store: ArtifactStore) -> PolicyArtifact:
+    """Keep a policy that somebody wrote, with the files it names; the same gives the same artifact.
+
+    The dictionary and the circuit that it states become its parents.
+
+    Args:
+        policy: The policy, within the folder of its files.
+        store: Where it is kept; what it states must be there.
+
+    Raises:
+        InterpretOpsError: When a file that it names is missing or outside its folder, or an artifact
+            that it states is not in the store.
+    """
+    files = {name: policy.file(name) for name in sorted(policy.files)}
+    inside = [
+        (f"{name}/{path.relative_to(file)}" if file.is_dir() else name, path)
+        for name, file in files.items()
+        for path in (sorted(file.rglob("*")) if file.is_dir() else [file])
+        if path.is_file()
+    ]
+    contents = {name: path.read_bytes() for name, path in inside}
+    key = _Written(
+        policy=policy.to_yaml(),
+        files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+    )
+    stated = (policy.meta.dictionary, policy.meta.circuit)
+    parents = [identifier for identifier in stated if identifier is not None]
+    found = store.find(ArtifactKind.POLICY, key, parents=parents)
+    if found is None:
+        with store.draft(ArtifactKind.POLICY, key, parents=parents) as draft:
+            for name, data in contents.items():
+                draft.write_bytes(name, data)
+            draft.write_bytes(POLICY_FILE, key.policy.encode())
+            found = draft.commit({"policy": policy.meta.id})
+    return PolicyArtifact.open(store, found.id)
+
+
+class _Written(BaseModel):
+    """Everything that determines the artifact of a policy that somebody wrote."""
+
+    policy: str
+    files: dict[str, str]
 
 
 @dataclass
