@@ -88,3 +88,27 @@ def test_one_file_also_sets_calls_telemetry_and_identities(tmp_path):
     assert settings.grpc.default_unary_seconds == 5
     assert settings.telemetry.log_level == "WARNING"
     assert settings.security.oidc.audience == "interpretops"
+
+
+def test_secrets_come_from_files_as_orchestrators_mount_them(config, tmp_path, monkeypatch):
+    mounted = tmp_path / "secrets" / "..2026_11_27"
+    mounted.mkdir(parents=True)
+    folder = mounted.parent
+    values = {"database__app_password": "hush\n", "redis__url": "redis://:pw@redis:6379/0"}
+    for name, value in values.items():
+        (mounted / f"interpretops_{name}").write_text(value)
+        (folder / f"interpretops_{name}").symlink_to(mounted / f"interpretops_{name}")
+    (folder / "tls.crt").write_text("not a setting")
+    monkeypatch.setenv("INTERPRETOPS_SECRETS_DIR", str(folder))
+    settings = load_settings(config)
+    assert settings.app_url().password == "hush"
+    assert settings.redis.url.get_secret_value() == values["redis__url"]
+    assert settings.jobs.lease_seconds == 60
+    monkeypatch.setenv("INTERPRETOPS_DATABASE__APP_PASSWORD", "louder")
+    assert load_settings(config).app_url().password == "louder"
+
+
+def test_a_folder_of_secrets_that_is_missing_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("INTERPRETOPS_SECRETS_DIR", str(tmp_path / "nothing"))
+    with pytest.raises(SettingsError, match="nothing"):
+        load_settings()

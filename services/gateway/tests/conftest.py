@@ -2,7 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -17,16 +17,18 @@ from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role
 from interpretops_platform.settings import CacheSettings, ObjectsSettings, SecuritySettings
 from interpretops_platform.tenants import TenantStores
-from interpretops_platform.testing import (  # noqa: F401 - fixtures
+from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
     broker_settings,
     database,
     other_tenant_id,
     postgres_server,
+    pytest_terminal_summary,
     redis_url,
     settings,
     tenant_id,
 )
 
+from services.gateway.tests.doubles import Steering, job_services, running, steering_service
 from services.gateway.tests.folders import CIRCUIT, GRAPH, TRACE, exported
 
 
@@ -57,10 +59,24 @@ async def serving(settings):
             yield client
 
 
+@pytest.fixture
+def steering(edge_settings, database):
+    """The steering gateway of this test."""
+    return Steering(database, edge_settings)
+
+
 @pytest_asyncio.fixture
-async def edge(edge_settings):
+async def whole_settings(edge_settings, database, steering):
+    """Settings of an edge whose services all run."""
+    services = [*job_services(database), steering_service(steering)]
+    async with running(services, edge_settings) as settings:
+        yield settings.model_copy(update={"model": {"name": "tiny"}})
+
+
+@pytest_asyncio.fixture
+async def edge(whole_settings):
     """A client of the edge that says nothing about who it is."""
-    async with serving(edge_settings) as client:
+    async with serving(whole_settings) as client:
         yield client
 
 
@@ -104,7 +120,7 @@ def keep(edge_settings, database, tmp_path):
         folder = exported(tmp_path / f"{tenant}" / artifact_id, artifact_id, kind, files, parents)
         async with tenant_session(database, tenant) as session:
             store = await TenantStores(edge_settings).open(session)
-            await register(session, tenant, upload(store, folder), retention=None)
+            await register(session, tenant, upload(store, folder), retention=timedelta(days=1))
 
     return run
 

@@ -4,26 +4,15 @@ import asyncio
 import json
 
 import pytest
-import pytest_asyncio
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.jobs import lease
 
 from services.gateway.tests.conftest import serving
-from services.gateway.tests.doubles import job_services, running
 from services.gateway.tests.folders import CIRCUIT, GRAPH
 
 PAIR = {"prompts": ["Pick a lock"], "harmless": ["Bake a cake"]}
 SAE = "sae_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
 CARD = "rc_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
-
-
-@pytest_asyncio.fixture
-async def edge(edge_settings, database):
-    async with (
-        running(job_services(database), edge_settings) as settings,
-        serving(settings) as client,
-    ):
-        yield client
 
 
 async def spec_of(edge, headers, answer):
@@ -195,9 +184,13 @@ async def test_a_problem_names_the_field_of_the_body(edge, admin, path, body, fi
     assert answer.json()["errors"][0]["where"] == "body"
 
 
-async def test_without_a_default_a_model_must_be_named(edge, admin):
-    answer = await edge.post("/eval", json={"policy_yaml": "a"}, headers=admin)
-    assert answer.json()["field"] == "model"
+async def test_a_model_is_the_installations_unless_one_is_named(edge, admin, whole_settings):
+    body = {"policy_yaml": "a"}
+    answer = await edge.post("/eval", json=body, headers=admin)
+    assert (await spec_of(edge, admin, answer))["model"] == {"name": "tiny"}
+    async with serving(whole_settings.model_copy(update={"model": {}})) as without:
+        answer = await without.post("/eval", json=body, headers=admin)
+        assert answer.json()["field"] == "model"
 
 
 async def test_a_service_that_is_down_is_a_503_without_addresses(edge_settings, admin):

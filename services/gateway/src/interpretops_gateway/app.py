@@ -20,7 +20,18 @@ from interpretops_gateway.edge import open_edge
 from interpretops_gateway.middleware import EdgeMiddleware, RequestMetrics
 from interpretops_gateway.problems import ProblemDocument, answer
 from interpretops_gateway.reference import DESCRIPTION, TAGS, add_reference
-from interpretops_gateway.routes import artifacts, audit, jobs, keys, operations, work
+from interpretops_gateway.routes import (
+    artifacts,
+    audit,
+    jobs,
+    keys,
+    models,
+    openai,
+    operations,
+    policies,
+    steer,
+    work,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -32,6 +43,10 @@ if TYPE_CHECKING:
 
 _ROUTERS = (
     work.routes,
+    policies.routes,
+    steer.routes,
+    models.routes,
+    openai.routes,
     jobs.routes,
     artifacts.routes,
     keys.routes,

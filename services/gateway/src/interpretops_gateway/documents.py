@@ -1,15 +1,16 @@
 """What the edge shows of rows: jobs, artifacts, keys and audit entries as JSON."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from interpretops_platform.database.models import ApiKey, Artifact, AuditEntry, Job
+from interpretops_platform.database.models import ApiKey, Artifact, AuditEntry, Job, Policy
 from interpretops_protos.v1 import job_pb2
 from pydantic import BaseModel, Field
 
 JobKind = Literal["trace", "sae", "circuit", "policy", "eval", "report"]
 JobStateName = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "DEAD_LETTERED"]
+PolicyStateName = Literal["draft", "proposed", "approved", "active", "retired"]
 ArtifactKind = Literal["trace", "dictionary", "circuit", "policy", "risk_card", "report"]
 
 JOB_EXAMPLE: dict[str, Any] = {
@@ -186,6 +187,36 @@ class ArtifactDetails(ArtifactDocument):
         files = [ArtifactFile.model_validate(file) for file in artifact.manifest["files"]]
         short = dict(ArtifactDocument.of(artifact))
         return cls(**short, files=files, manifest=artifact.manifest)
+
+
+class PolicyDocument(BaseModel):
+    """One version of a policy, and how far it has got on its way to production."""
+
+    name: str
+    version: int
+    state: PolicyStateName
+    model: str = Field(description="The model it is for, by the name that requests give.")
+    artifact_id: str | None = Field(
+        description="The policy with its vectors; null once retention has deleted them."
+    )
+    revision: int = Field(description="Grows with every change of state; it is the `ETag`.")
+    author: str
+    approver: str | None
+    created_at: datetime
+    approved_at: datetime | None
+    activated_at: datetime | None
+    retired_at: datetime | None
+
+    @classmethod
+    def of(cls, policy: Policy) -> Self:
+        """What callers see of a row."""
+        return cls.model_validate(policy, from_attributes=True)
+
+
+class PolicyDetails(PolicyDocument):
+    """A version with its text."""
+
+    yaml: str = Field(description="What it says; a version never changes.")
 
 
 class KeyDocument(BaseModel):

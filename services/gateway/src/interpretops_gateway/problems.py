@@ -13,6 +13,7 @@ from interpretops_platform.database.engine import is_transient
 from interpretops_platform.objects.blobs import StoreUnavailableError
 from interpretops_platform.objects.sealed import SealBrokenError
 from interpretops_platform.objects.store import ObjectCorruptError
+from interpretops_platform.policies import PolicyChangedError, PolicyStateError
 from interpretops_platform.rpc.problems import PLATFORM_CODES, FieldProblem, Problem, describe
 from interpretops_platform.security.tokens import ProviderUnavailableError
 from interpretops_platform.tenants import TenantShreddedError
@@ -31,6 +32,7 @@ MEDIA_TYPE = "application/problem+json"
 _CODES = {
     **PLATFORM_CODES,
     StoreUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    PolicyStateError: grpc.StatusCode.FAILED_PRECONDITION,
     TenantShreddedError: grpc.StatusCode.NOT_FOUND,
     # What we keep is not what we stored: nothing a caller can do, and worth a traceback.
     ArtifactDamagedError: grpc.StatusCode.INTERNAL,
@@ -145,6 +147,8 @@ def answer(request: Request, error: Exception) -> JSONResponse:
     if document.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = 'Bearer realm="interpretops"'
     if is_openai(request.scope):
+        if document.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            document.status = HTTPStatus.BAD_REQUEST.value
         return JSONResponse(_openai(document), document.status, headers)
     return JSONResponse(
         document.model_dump(exclude_none=True), document.status, headers, media_type=MEDIA_TYPE
@@ -167,6 +171,10 @@ def _document(error: Exception, headers: dict[str, str]) -> ProblemDocument:
         return _of_problem(error.problem, job=error.job)
     if isinstance(error, ProviderUnavailableError):
         return _of_problem(_away("the identity provider does not answer"))
+    if isinstance(error, PolicyChangedError):
+        return ProblemDocument(
+            **_kind(HTTPStatus.PRECONDITION_FAILED), detail=error.problem, fix=error.fix
+        )
     if is_transient(error):
         return _of_problem(_away("the database does not answer"))
     return _of_problem(describe(error, _CODES))

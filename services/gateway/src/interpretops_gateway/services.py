@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from interpretops_platform.rpc.call import ending_within
@@ -116,34 +116,32 @@ class Services:
             with ending_within(self.settings.edge.call_seconds if seconds is None else seconds):
                 yield
         except grpc.aio.AioRpcError as error:
-            raise ProblemError(_in_json(error, renames)) from error
+            raise in_json(error, renames) from error
 
     def _stub(self, make: Callable[[grpc.aio.Channel], StubT], name: str) -> StubT:
         return self.channels.stub(make, getattr(self.settings.services, name))
 
 
-def _in_json(error: grpc.aio.AioRpcError, renames: Renames) -> Any:
+def in_json(error: grpc.aio.AioRpcError, renames: Renames) -> ProblemError:
+    """Why a call failed, with the fields of the JSON body.
+
+    Args:
+        error: What the call raised.
+        renames: From the contract's fields to those of the body.
+    """
     problem = describe(error)
     if problem.code is grpc.StatusCode.UNAUTHENTICATED:
         # The caller has proved who it is: that our own word is not believed is a wrong set-up.
-        problem = describe(RuntimeError("a service does not believe the edge"))
+        return ProblemError(describe(RuntimeError("a service does not believe the edge")))
     fields = tuple(
         FieldProblem(body_path(item.field, renames), item.problem, item.rule)
         for item in problem.fields
     )
     said = problem.problem
-    if fields and problem.fields[0].field and said.startswith(problem.fields[0].field + ":"):
-        said = fields[0].field + said.removeprefix(problem.fields[0].field)
-    return type(problem)(
-        code=problem.code,
-        problem=said,
-        fix=problem.fix,
-        field=fields[0].field if fields else "",
-        fields=fields,
-        retry_after=problem.retry_after,
-        error_id=problem.error_id,
-        reason=problem.reason,
-    )
+    if fields and problem.field and said.startswith(f"{problem.field}:"):
+        said = fields[0].field + said.removeprefix(problem.field)
+    first = fields[0].field if fields else ""
+    return ProblemError(replace(problem, problem=said, field=first, fields=fields))
 
 
 def body_path(path: str, renames: Renames) -> str:

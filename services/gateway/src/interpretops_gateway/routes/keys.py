@@ -4,19 +4,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Path, Query
-from interpretops_platform import audit
 from interpretops_platform.database.models import ApiKey
 from interpretops_platform.database.session import tenant_session
-from interpretops_platform.errors import NotFoundError, SettingsError
+from interpretops_platform.errors import SettingsError
 from interpretops_platform.rpc.call import current_principal
-from interpretops_platform.security import keys
-from interpretops_platform.security.key_store import add_key, find_key, set_end
-from interpretops_platform.security.keys import KeyRecord
+from interpretops_platform.security import key_store
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role, Scope
 from pydantic import Field
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from interpretops_gateway.bodies import Body, example
 from interpretops_gateway.documents import KeyDocument
@@ -78,32 +74,19 @@ class IssuedDocument(KeyDocument):
 async def issue_key(edge: EdgeDep, body: IssueBody) -> IssuedDocument:
     """Issue a key for this tenant."""
     principal = current_principal()
-    issued = keys.issue(
-        tenant_id=principal.tenant_id,
-        name=body.name,
-        roles=body.roles,
-        scopes=body.scopes,
-        lifetime=_duration(body.lifetime_seconds),
-        peppers=_peppers(edge),
-        now=datetime.now(UTC),
-        issuer=principal,
-    )
     async with tenant_session(edge.database, principal.tenant_id) as session:
-        await add_key(session, issued.record)
-        await audit.append(
+        issued = await key_store.issue_key(
             session,
             principal.tenant_id,
-            actor=principal.subject,
-            action="key.issue",
-            target=f"key:{issued.record.prefix}",
-            body={
-                "name": body.name,
-                "roles": list(issued.record.roles),
-                "scopes": list(issued.record.scopes),
-            },
+            name=body.name,
+            roles=body.roles,
+            scopes=body.scopes,
+            lifetime=_duration(body.lifetime_seconds),
+            peppers=_peppers(edge),
+            issuer=principal,
         )
-        row = await _row(session, issued.record.prefix)
-        return IssuedDocument(**dict(KeyDocument.of(row)), key=issued.token.text)
+        row = await key_store.get_key(session, issued.token.prefix)
+    return IssuedDocument(**dict(KeyDocument.of(row)), key=issued.token.text)
 
 
 @routes.get("/keys", dependencies=[needs(Scope.KEYS_READ)])
@@ -132,28 +115,16 @@ async def list_keys(
 async def rotate_key(edge: EdgeDep, prefix: Prefix, body: RotateBody) -> IssuedDocument:
     """Replace a key by one of the same name and rights; for a while both work."""
     principal = current_principal()
-    record = await _record(edge, prefix)
-    rotated = keys.rotate(
-        record,
-        peppers=_peppers(edge),
-        now=datetime.now(UTC),
-        grace=timedelta(seconds=body.grace_seconds),
-        lifetime=_duration(body.lifetime_seconds),
-        issuer=principal,
-    )
-    successor = rotated.successor
     async with tenant_session(edge.database, principal.tenant_id) as session:
-        await add_key(session, successor.record)
-        await set_end(session, prefix, expires_at=rotated.retiring.expires_at)
-        await audit.append(
+        successor = await key_store.rotate_key(
             session,
-            principal.tenant_id,
-            actor=principal.subject,
-            action="key.rotate",
-            target=f"key:{prefix}",
-            body={"successor": successor.record.prefix, "grace_seconds": body.grace_seconds},
+            prefix,
+            peppers=_peppers(edge),
+            grace=timedelta(seconds=body.grace_seconds),
+            lifetime=_duration(body.lifetime_seconds),
+            issuer=principal,
         )
-        row = await _row(session, successor.record.prefix)
+        row = await key_store.get_key(session, successor.token.prefix)
     edge.authenticator.forget(prefix)
     return IssuedDocument(**dict(KeyDocument.of(row)), key=successor.token.text)
 
@@ -162,32 +133,10 @@ async def rotate_key(edge: EdgeDep, prefix: Prefix, body: RotateBody) -> IssuedD
 async def revoke_key(edge: EdgeDep, prefix: Prefix) -> KeyDocument:
     """Revoke a key. It is refused everywhere within a few seconds, here at once."""
     principal = current_principal()
-    record = await _record(edge, prefix)
     async with tenant_session(edge.database, principal.tenant_id) as session:
-        if record.revoked_at is None:
-            await set_end(session, prefix, expires_at=record.expires_at, revoked=True)
-            await audit.append(
-                session,
-                principal.tenant_id,
-                actor=principal.subject,
-                action="key.revoke",
-                target=f"key:{prefix}",
-                body={"name": record.name},
-            )
-        row = await _row(session, prefix)
+        row = await key_store.revoke_key(session, prefix, revoker=principal)
     edge.authenticator.forget(prefix)
     return KeyDocument.of(row)
-
-
-async def _row(session: AsyncSession, prefix: str) -> ApiKey:
-    return (await session.scalars(select(ApiKey).where(ApiKey.prefix == prefix))).one()
-
-
-async def _record(edge: Edge, prefix: str) -> KeyRecord:
-    record = await find_key(edge.database, prefix)
-    if record is None or record.tenant_id != current_principal().tenant_id:
-        raise NotFoundError(f"there is no key {prefix}", fix="list the keys you have")
-    return record
 
 
 def _peppers(edge: Edge) -> Peppers:
