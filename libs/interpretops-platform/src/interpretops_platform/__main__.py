@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING
 
 from interpretops_platform.database import migrate
 from interpretops_platform.database.engine import Database, create_migration_engine
-from interpretops_platform.errors import PlatformError
+from interpretops_platform.database.session import tenant_session
+from interpretops_platform.errors import PlatformError, SettingsError
 from interpretops_platform.health import is_healthy
 from interpretops_platform.jobs.broker import CeleryBroker, create_celery
 from interpretops_platform.jobs.keeper import keep_jobs_moving
 from interpretops_platform.retention import keep_retaining, retain
+from interpretops_platform.security.key_store import issue_key
+from interpretops_platform.security.peppers import Peppers
+from interpretops_platform.security.principal import Role
 from interpretops_platform.settings import APP_ROLE, SYSTEM_ROLE, load_settings
-from interpretops_platform.tenants import TenantStores
+from interpretops_platform.tenants import TenantStores, create_tenant, open_master_key
 
 if TYPE_CHECKING:
     from interpretops_platform.settings import Settings
@@ -44,6 +48,41 @@ async def migrate_database(settings: Settings) -> None:
         await migrate.set_passwords(engine, passwords)
     finally:
         await engine.dispose()
+
+
+async def prepare(settings: Settings) -> None:
+    """Bring the database up to this version, and make the bucket where one is named and missing.
+
+    Raises:
+        PlatformError: When either is set up in a way that cannot work, or does not answer.
+    """
+    await migrate_database(settings)
+    if settings.object_settings().bucket is not None:
+        from interpretops_platform.objects.s3 import S3Blobs
+
+        await asyncio.to_thread(S3Blobs(settings.object_settings()).ensure_bucket)
+
+
+async def found(settings: Settings, name: str) -> None:
+    """Make a tenant with a first key for its admin, and print that key.
+
+    Raises:
+        PlatformError: When there is such a tenant, or no pepper to hash keys with.
+    """
+    pepper_file = settings.security.pepper_file
+    if pepper_file is None:
+        raise SettingsError("API keys are not set up", fix="set security.pepper_file")
+    peppers = Peppers.from_file(pepper_file)
+    database = Database(settings, name="interpretops-found")
+    try:
+        tenant_id = await create_tenant(database, name, open_master_key(settings))
+        async with tenant_session(database, tenant_id) as session:
+            issued = await issue_key(
+                session, tenant_id, name="admin", roles=[Role.ADMIN], peppers=peppers
+            )
+    finally:
+        await database.close()
+    print(issued.token.text)
 
 
 async def keep(settings: Settings) -> None:
@@ -89,13 +128,22 @@ def main(arguments: list[str] | None = None) -> int:
         Exit status: 0; 1 where a program is not healthy; 2 when the installation is set up in a way
         that cannot work.
     """
-    commands = {"migrate": migrate_database, "keep": keep, "retain": retain_once}
+    commands = {
+        "migrate": migrate_database,
+        "prepare": prepare,
+        "keep": keep,
+        "retain": retain_once,
+    }
     parser = argparse.ArgumentParser(prog="python -m interpretops_platform")
     chosen_command = parser.add_subparsers(dest="command", required=True)
     for name, run in commands.items():
         chosen_command.add_parser(name, help=(run.__doc__ or "").partition("\n")[0])
     check = chosen_command.add_parser("healthy", help="Whether a program here is ready.")
     check.add_argument("name", help="edge, or a service such as tracer")
+    founding = chosen_command.add_parser(
+        "found", help="Make a tenant with a first key for its admin, and print that key."
+    )
+    founding.add_argument("name", help="name of the tenant")
     for command in chosen_command.choices.values():
         command.add_argument("--config", type=Path, help="a config.yaml")
     chosen = parser.parse_args(arguments)
@@ -104,7 +152,10 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings(chosen.config)
         if chosen.command == "healthy":
             return 0 if is_healthy(chosen.name, settings) else 1
-        asyncio.run(commands[chosen.command](settings))
+        if chosen.command == "found":
+            asyncio.run(found(settings, chosen.name))
+        else:
+            asyncio.run(commands[chosen.command](settings))
     except PlatformError as error:
         print(error, file=sys.stderr)
         return 2
