@@ -91,7 +91,8 @@ class Batcher:
         self._plans: dict[tuple[int, int], OverSteps] = {}
         self._hooks = SteeringHooks(model)
         self._ends = set(model.end_ids.tolist())
-        self._row_limit = limits.max_rows
+        self._row_limit = limits.max_rows  # rows that run
+        self._together = limits.max_rows  # rows of one forward
         self._prefill_tokens = limits.prefill_tokens
         self._calm = 0
         self._ended: list[Ticket] = []
@@ -183,6 +184,18 @@ class Batcher:
         going_on = [row for row in rows if row.limit > 1]
         try:
             logits, scores, cache = self._run_prompts(rows)
+        except Exception as error:
+            if _memory_ran_out(error):
+                self._prefill_tokens = max(1, self._prefill_tokens // 2)
+                self._calm = 0
+            if len(tickets) == 1:
+                self._fail(tickets[0], error)
+            else:
+                half = len(tickets) // 2
+                self._read(tickets[:half])
+                self._read(tickets[half:])
+            return
+        try:
             if going_on:
                 self._cache.join(
                     cache,
@@ -190,13 +203,7 @@ class Batcher:
                     [len(row.ticket.request.prompt) for row in going_on],
                 )
         except Exception as error:
-            self._note(error, len(rows))
-            if len(tickets) == 1:
-                self._fail(tickets[0], error)
-            else:
-                half = len(tickets) // 2
-                self._read(tickets[:half])
-                self._read(tickets[half:])
+            self._wait_for_room(tickets, error)
             return
         self._rows.extend(going_on)
         self._plans.clear()
@@ -209,6 +216,17 @@ class Batcher:
         for ticket in tickets:
             if not ticket.limit:
                 self._end(ticket)
+
+    def _wait_for_room(self, tickets: list[Ticket], error: Exception) -> None:
+        """These could not join: they wait until others have left, unless none run."""
+        if _memory_ran_out(error) and (self._rows or len(tickets) > 1):
+            self._row_limit = max(1, len(self._rows), len(tickets) // 2 if not self._rows else 0)
+            self._calm = 0
+            for ticket in reversed(tickets):
+                self._waiting.put(ticket, first=True)
+        else:
+            for ticket in tickets:
+                self._fail(ticket, error)
 
     def _run_prompts(
         self, rows: Sequence[Row]
@@ -261,12 +279,13 @@ class Batcher:
         try:
             self._cache.make_room()
         except Exception as error:
-            self._note(error, len(self._rows))
+            if _memory_ran_out(error):
+                self._row_limit, self._calm = max(1, len(self._rows) - 1), 0
             self._fail(self._rows[-1].ticket, error)
             return
         results: list[tuple[list[Row], torch.Tensor | Exception]] = []
-        for low in range(0, len(self._rows), self._row_limit):
-            high = min(low + self._row_limit, len(self._rows))
+        for low in range(0, len(self._rows), self._together):
+            high = min(low + self._together, len(self._rows))
             results += self._run_rows(low, high)
         self._cache.advance()
         for rows, result in results:
@@ -281,7 +300,9 @@ class Batcher:
         try:
             return [(rows, self._forward(rows, low, high))]
         except Exception as error:
-            self._note(error, len(rows))
+            if _memory_ran_out(error):
+                self._together, self._calm = max(1, len(rows) // 2), 0
+                self._row_limit = min(self._row_limit, len(self._rows))
             if len(rows) == 1:
                 return [(rows, error)]
             middle = (low + high) // 2
@@ -373,23 +394,24 @@ class Batcher:
         ticket.fail(told)
         self._leave([row for row in self._rows if row.ticket is ticket])
 
-    def _note(self, error: Exception, rows: int) -> None:
-        """A forward failed; where memory ran out, less is tried at once from now on."""
-        if not is_out_of_memory(error):
-            return
+    def _recover(self) -> None:
+        """After many steps without trouble, try twice as much again."""
+        self._calm += 1
+        if self._calm % _RECOVERY_STEPS == 0:
+            limits = self._limits
+            self._row_limit = min(limits.max_rows, self._row_limit * 2)
+            self._together = min(limits.max_rows, self._together * 2)
+            self._prefill_tokens = min(limits.prefill_tokens, self._prefill_tokens * 2)
+
+
+def _memory_ran_out(error: Exception) -> bool:
+    """Whether it did; what can be freed on the device then is."""
+    ran_out = is_out_of_memory(error)
+    if ran_out:
+        logger.warning("memory ran out; less is tried at once")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._calm = 0
-        self._row_limit = max(1, min(self._row_limit, rows) // 2)
-        self._prefill_tokens = max(1, self._prefill_tokens // 2)
-        logger.warning("memory ran out; fewer rows are tried", extra={"rows": self._row_limit})
-
-    def _recover(self) -> None:
-        limits = self._limits
-        self._calm += 1
-        if self._calm % _RECOVERY_STEPS == 0 and self._row_limit < limits.max_rows:
-            self._row_limit = min(limits.max_rows, self._row_limit * 2)
-            self._prefill_tokens = min(limits.prefill_tokens, self._prefill_tokens * 2)
+    return ran_out
 
 
 def _with_logprobs(logits: torch.Tensor, chosen: list[int], wanted: list[int]) -> list[Token]:
