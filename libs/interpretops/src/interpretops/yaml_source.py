@@ -240,7 +240,12 @@ def _wrong(
 
 def _explain(error: ValidationError, model: type[BaseModel], located: Located) -> InvalidYamlError:
     """Every complaint, at its place, with what to write instead."""
-    problems = error.errors(include_url=False)
+    problems = [
+        problem
+        for problem in error.errors(include_url=False)
+        # A list whose items are wrong is then also said to be empty.
+        if problem["type"] != "too_short" or not _at(problem["loc"], located.data)
+    ]
     # A misspelled key is also a missing one; the spelling is what the writer can put right.
     problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     plain = {"extra_forbidden": "this key is unknown", "missing": "this key is missing"}
@@ -254,6 +259,12 @@ def _explain(error: ValidationError, model: type[BaseModel], located: Located) -
             )
         )
     return InvalidYamlError(located.source, complaints)
+
+
+def _at(loc: tuple[int | str, ...], data: Any) -> Any:
+    for step in _in_data(loc, data):
+        data = data[step]
+    return data
 
 
 def _in_data(loc: tuple[int | str, ...], data: Any) -> KeyPath:
