@@ -108,10 +108,11 @@ class Gateway:
         store = ArtifactStore(self.installation.folder / "made")
         made = store_policy(policy, store=store)
         settings = self.installation.settings
-        async with tenant_session(self.installation.database, tenant_id) as session:
+        database, retention = self.installation.database, settings.compliance.retention
+        async with tenant_session(database, tenant_id) as session:
             objects = await TenantStores(settings).open(session)
-            uploaded = await asyncio.to_thread(upload, objects, store.payload(made.id))
-            retention = settings.compliance.retention
+        uploaded = await asyncio.to_thread(upload, objects, store.payload(made.id))
+        async with tenant_session(database, tenant_id) as session:
             await register(session, tenant_id, uploaded, retention=retention)
         return made
 
