@@ -68,8 +68,10 @@ def steering(edge_settings, database):
 @pytest_asyncio.fixture
 async def whole_settings(edge_settings, database, steering):
     """Settings of an edge whose services all run."""
-    services = [*job_services(database), steering_service(steering)]
-    async with running(services, edge_settings) as settings:
+    async with (
+        job_services(edge_settings, database) as services,
+        running([*services, steering_service(steering)], edge_settings) as settings,
+    ):
         yield settings.model_copy(update={"model": {"name": "tiny"}})
 
 

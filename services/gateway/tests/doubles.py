@@ -1,19 +1,18 @@
-"""Services that accept jobs as the real ones do, as real rows, and do none of their work.
-
-What a test wants to see of a request, it finds in the job's spec.
-"""
+"""The services behind the edge of a test: real ones for jobs, and a steering gateway without a model."""
 
 # ruff: noqa: N802 - methods are called as the contracts call them
 import asyncio
 import hashlib
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import grpc
 import yaml
 from google.protobuf.json_format import MessageToDict
+from interpretops_circuit_search.service import circuit_search
+from interpretops_evaluator.service import evaluator
 from interpretops_platform.artifacts import register, upload
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.jobs.submit import JobRequest, submit
@@ -21,67 +20,24 @@ from interpretops_platform.rpc.call import current_principal
 from interpretops_platform.rpc.problems import CallError, FieldProblem
 from interpretops_platform.rpc.server import RpcServer, Service
 from interpretops_platform.security.principal import Scope
+from interpretops_platform.telemetry.metrics import Metrics
 from interpretops_platform.tenants import TenantStores
 from interpretops_protos.v1 import (
-    circuit_search_service_pb2,
-    circuit_search_service_pb2_grpc,
-    eval_service_pb2,
-    eval_service_pb2_grpc,
     generation_pb2,
     job_pb2,
-    report_service_pb2,
-    report_service_pb2_grpc,
-    sae_trainer_service_pb2,
-    sae_trainer_service_pb2_grpc,
     steering_service_pb2,
     steering_service_pb2_grpc,
-    tracer_service_pb2,
-    tracer_service_pb2_grpc,
 )
+from interpretops_reporter.service import reporter
+from interpretops_sae_trainer.service import sae_trainer
+from interpretops_service.serving import KIT_CODES, ServiceKit
+from interpretops_tracer.service import tracer
 
 from services.gateway.tests.folders import exported
 
-SUBMITS = {
-    "tracer": (
-        "TracerService",
-        "SubmitTrace",
-        "trace",
-        tracer_service_pb2,
-        tracer_service_pb2_grpc,
-    ),
-    "sae_trainer": (
-        "SaeTrainerService",
-        "SubmitDictionary",
-        "sae",
-        sae_trainer_service_pb2,
-        sae_trainer_service_pb2_grpc,
-    ),
-    "circuit_search": (
-        "CircuitSearchService",
-        "SubmitSearch",
-        "circuit",
-        circuit_search_service_pb2,
-        circuit_search_service_pb2_grpc,
-    ),
-    "evaluator": (
-        "EvalService",
-        "SubmitEvaluation",
-        "eval",
-        eval_service_pb2,
-        eval_service_pb2_grpc,
-    ),
-    "reporter": (
-        "ReportService",
-        "SubmitReport",
-        "report",
-        report_service_pb2,
-        report_service_pb2_grpc,
-    ),
-}
-
 
 async def accept(database, kind, request, response):
-    """Write the row of a job, as a service does."""
+    """Write the row of a job, as the steering gateway does."""
     principal = current_principal()
     key = request.idempotency_key
     request.ClearField("idempotency_key")
@@ -101,20 +57,17 @@ async def accept(database, kind, request, response):
     return response(job=job, replayed=not made.created)
 
 
-def job_services(database):
-    """The five services that only accept jobs."""
-    services = []
-    for name, method, kind, messages, stubs in SUBMITS.values():
-        response = getattr(messages, f"{method}Response")
+FACTORIES = (tracer, sae_trainer, circuit_search, evaluator, reporter)
 
-        async def run(self, request, context, kind=kind, response=response):
-            return await accept(database, kind, request, response)
 
-        servicer = type(name, (getattr(stubs, f"{name}Servicer"),), {method: run})
-        register = getattr(stubs, f"add_{name}Servicer_to_server")
-        descriptor = messages.DESCRIPTOR.services_by_name[name]
-        services.append(Service(descriptor, register, servicer(), {method: Scope.JOBS_WRITE}))
-    return services
+@asynccontextmanager
+async def job_services(settings, database):
+    """The control servers that accept jobs: the real ones."""
+    kit = ServiceKit(settings, database, Metrics(), asyncio.Event())
+    async with AsyncExitStack() as stack:
+        serving = [await stack.enter_async_context(factory(kit)) for factory in FACTORIES]
+        # Each serves JobService too, which one server can hold only once; the edge does not call it.
+        yield [made.services[0] for made in serving]
 
 
 STEERING = steering_service_pb2.DESCRIPTOR.services_by_name["SteeringService"]
@@ -265,7 +218,7 @@ def steering_service(servicer):
 @asynccontextmanager
 async def running(services, settings):
     """The settings of an edge that finds these services."""
-    async with RpcServer(services, settings.grpc) as server:
+    async with RpcServer(services, settings.grpc, codes=KIT_CODES) as server:
         address = f"dns:///127.0.0.1:{server.port}"
         everywhere = dict.fromkeys(type(settings.services).model_fields, address)
         yield settings.model_copy(

@@ -20,12 +20,13 @@ async def spec_of(edge, headers, answer):
     return (await edge.get(answer.headers["location"], headers=headers)).json()["spec"]
 
 
-async def test_the_briefs_request_is_accepted_as_a_job(edge, admin):
+async def test_the_briefs_request_is_accepted_as_a_job(edge, admin, keep, tenant_id):
+    await keep(tenant_id, SAE, "dictionary", {"a.json": b"{}"})
     body = {"class": "jailbreak", **PAIR, "sae_store_id": SAE, "model": "tiny"}
     answer = await edge.post("/analyze", json=body, headers=admin)
     assert answer.status_code == 202
     job = answer.json()
-    assert (job["kind"], job["state"]) == ("circuit", "QUEUED")
+    assert (job["kind"], job["state"], job["created_by"]) == ("circuit", "QUEUED", "key:admin")
     assert answer.headers["location"] == f"/jobs/{job['id']}"
     assert int(answer.headers["retry-after"]) > 0
     spec = await spec_of(edge, admin, answer)
@@ -141,14 +142,22 @@ async def test_one_key_is_one_job(edge, admin):
                 {"name": "s", "metrics": ["METRIC_ATTACK_SUCCESS_RATE"],
                  "dataset_uri": "package:jailbreak"}]}, "spec": {}},
         ),
-        ("/report", {"risk_card": CARD, "spec": {"retention_days": 3}},
-         {"risk_card": {"id": CARD}, "spec": {"retention_days": 3}}),
     ],
 )  # fmt: skip
 async def test_a_body_becomes_the_contracts_message(edge, admin, path, body, spec):
-    given = body if path == "/report" else {"model": "tiny", **body}
-    answer = await edge.post(path, json=given, headers=admin)
+    answer = await edge.post(path, json={"model": "tiny", **body}, headers=admin)
     assert await spec_of(edge, admin, answer) == spec
+
+
+async def test_what_a_request_names_must_be_there(edge, admin):
+    answer = await edge.post("/report", json={"risk_card": CARD}, headers=admin)
+    assert (answer.status_code, answer.json()["field"]) == (404, "risk_card")
+    body = {"class": "x", **PAIR, "sae_store_id": SAE}
+    answer = await edge.post("/analyze", json=body, headers=admin)
+    assert (answer.status_code, answer.json()["field"]) == (404, "sae_store_id")
+    body = {"prompts_from": {"uri": "file:///etc/passwd"}, "spec": {"sites": ["z.1"]}}
+    answer = await edge.post("/traces", json=body, headers=admin)
+    assert (answer.status_code, answer.json()["field"]) == (422, "prompts_from.uri")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -60,6 +61,9 @@ def serve(settings: Settings, path: Path | None) -> None:
     host, port = listener.getsockname()[:2]
     logger.info("listening", extra={"address": f"{host}:{port}"})
     if settings.edge.processes == 1:
+        # The server raises its signal again once it has stopped, which would be our end by it.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
         uvicorn.Server(_config(settings, _app(settings))).run(sockets=[listener])
         return
     os.environ[_CONFIG] = "" if path is None else str(path)

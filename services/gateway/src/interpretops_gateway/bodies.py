@@ -18,7 +18,6 @@ from interpretops_protos.v1 import (
     model_pb2,
     policy_pb2,
     prompt_pb2,
-    report_pb2,
     trace_pb2,
 )
 from pydantic import BaseModel, ConfigDict, Field
@@ -299,9 +298,6 @@ class ReportBody(Body):
     risk_card: ArtifactName | None = Field(default=None, description="A Risk Card.")
     circuit_id: ArtifactName | None = Field(
         default=None, description="Or a circuit: the newest Risk Card that was made from it."
-    )
-    spec: Annotated[report_pb2.ReportSpec, Contract()] | None = Field(
-        default=None, description="What it says about retention and storage."
     )
 
 

@@ -69,6 +69,7 @@ class JobDocument(BaseModel):
     progress: JobProgress | None = None
     result: str | None = Field(default=None, description="Id of the artifact it made.")
     error: JobError | None = None
+    created_by: str = Field(default="", description="Who asked for it.", examples=["key:ci"])
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -86,6 +87,7 @@ class JobDocument(BaseModel):
             progress=None if job.progress is None else JobProgress.model_validate(job.progress),
             result=job.result_artifact_id,
             error=None if job.error is None else JobError.model_validate(job.error),
+            created_by=job.created_by,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
@@ -120,6 +122,7 @@ class JobDocument(BaseModel):
             error=JobError(problem=error.problem, fix=error.fix, field=error.field or None)
             if job.HasField("error")
             else None,
+            created_by=job.created_by,
             created_at=_time(job.create_time),
             started_at=_time(job.start_time) if job.HasField("start_time") else None,
             finished_at=_time(job.end_time) if job.HasField("end_time") else None,

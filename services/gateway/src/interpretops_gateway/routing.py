@@ -94,6 +94,7 @@ class EdgeRoute(APIRoute):
         headers = Headers(scope=scope)
         given = headers.getlist("authorization")
         principal = await edge.authenticator.authenticate(given[0] if len(given) == 1 else None)
+        scope["state"]["tenant"] = str(principal.tenant_id)
         allowance = await edge.rates.take(principal.tenant_id)
         scope["state"]["rate_remaining"] = allowance.remaining
         if not allowance.allowed:

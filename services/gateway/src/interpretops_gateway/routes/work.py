@@ -352,7 +352,7 @@ async def report(edge: EdgeDep, wishes: WishesDep, body: ReportBody) -> Response
         card = found.id
     request = report_service_pb2.SubmitReportRequest(
         risk_card=reference(card),
-        spec=body.spec or report_pb2.ReportSpec(),
+        spec=report_pb2.ReportSpec(),
         idempotency_key=wishes.key,
     )
 
