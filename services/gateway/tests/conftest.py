@@ -39,6 +39,10 @@ def edge_settings(broker_settings, tmp_path):
     return broker_settings.model_copy(
         update={
             "security": SecuritySettings(pepper_file=tmp_path / "peppers"),
+            # Nothing here freezes in a transaction, but a busy machine may seem to.
+            "database": broker_settings.database.model_copy(
+                update={"idle_in_transaction_seconds": 60}
+            ),
             "objects": ObjectsSettings(folder=tmp_path / "objects"),
             "cache": CacheSettings(dir=tmp_path / "cache"),
             "grpc": broker_settings.grpc.model_copy(

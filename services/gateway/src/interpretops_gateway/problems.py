@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
 MEDIA_TYPE = "application/problem+json"
+OPENAI = "/v1/"
+"""Where OpenAI's routes are."""
 
 _CODES = {
     **PLATFORM_CODES,
@@ -114,6 +116,22 @@ class ProblemDocument(BaseModel):
     job: str | None = Field(default=None, description="The job that failed, where one did.")
 
 
+class OpenAIErrorBody(BaseModel):
+    """Why a request below `/v1` failed."""
+
+    message: str = Field(description="What is wrong, and what to do about it.")
+    type: str = Field(description="As OpenAI's, such as `invalid_request_error`.")
+    param: str | None = Field(description="The field at fault.")
+    code: str = Field(description="The kind of problem, such as `not_found`.")
+    request_id: str | None = Field(description="Finds the request in our logs.")
+
+
+class OpenAIError(BaseModel):
+    """An error as OpenAI's clients expect it."""
+
+    error: OpenAIErrorBody
+
+
 class ProblemError(Exception):
     """A problem that an endpoint states by itself.
 
@@ -158,7 +176,7 @@ def answer(request: Request, error: Exception) -> JSONResponse:
 def is_openai(scope: Scope) -> bool:
     """Whether a request is for OpenAI's routes, whose clients expect its shape of errors."""
     path: str = scope.get("path", "")
-    return path.startswith("/v1/")
+    return path.startswith(OPENAI)
 
 
 def _document(error: Exception, headers: dict[str, str]) -> ProblemDocument:
@@ -272,12 +290,11 @@ def _openai(document: ProblemDocument) -> dict[str, Any]:
     server = document.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     default = "server_error" if server else "invalid_request_error"
     fix = f". Fix: {document.fix}." if document.fix else "."
-    return {
-        "error": {
-            "message": f"{document.detail}{fix}",
-            "type": kinds.get(HTTPStatus(document.status), default),
-            "param": document.field,
-            "code": document.type.rpartition(":")[2].replace("-", "_"),
-            "request_id": document.request_id,
-        }
-    }
+    body = OpenAIErrorBody(
+        message=f"{document.detail}{fix}",
+        type=kinds.get(HTTPStatus(document.status), default),
+        param=document.field,
+        code=document.type.rpartition(":")[2].replace("-", "_"),
+        request_id=document.request_id,
+    )
+    return OpenAIError(error=body).model_dump()

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from interpretops_gateway.problems import ProblemDocument, ProblemError
+from interpretops_gateway.problems import OPENAI, OpenAIError, ProblemDocument, ProblemError
 
 if TYPE_CHECKING:
     from interpretops_gateway.edge import Edge
@@ -79,7 +79,7 @@ class EdgeRoute(APIRoute):
         if access is None:
             raise ValueError(f"{path} does not say who may use it: give it needs(...) or PUBLIC")
         given = options.get("responses") or {}
-        options["responses"] = {**_responses(access), **given}
+        options["responses"] = {**_responses(path, access), **given}
         super().__init__(path, endpoint, **options)
         self.access = access
 
@@ -129,7 +129,9 @@ def _access(dependencies: Any) -> Access | None:
     return None
 
 
-def _responses(access: Access) -> dict[int | str, dict[str, Any]]:
+def _responses(path: str, access: Access) -> dict[int | str, dict[str, Any]]:
+    openai = path.startswith(OPENAI)
+    shape: dict[str, Any] = {"model": OpenAIError} if openai else _PROBLEM
     kinds = {"default": "What else went wrong."}
     if not access.public:
         kinds = {
@@ -139,7 +141,10 @@ def _responses(access: Access) -> dict[int | str, dict[str, Any]]:
             "429": "The tenant asks for too much at once; wait as long as `Retry-After` says.",
             **kinds,
         }
-    return {status: {**_PROBLEM, "description": text} for status, text in kinds.items()}
+    if openai:
+        kinds["400"] = "A part of the request is wrong; `param` names the field."
+        kinds["422"] = "Not used here: see 400."
+    return {status: {**shape, "description": text} for status, text in kinds.items()}
 
 
 def _require_json(headers: Headers) -> None:

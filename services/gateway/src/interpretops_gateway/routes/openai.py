@@ -383,7 +383,6 @@ def _documented(kind: type[BaseModel]) -> dict[str, Any]:
                 "`data: [DONE]`.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
-            400: {"description": "A part of the request is wrong; `param` names the field."},
         },
         "dependencies": [needs(Scope.GENERATE)],
     }
