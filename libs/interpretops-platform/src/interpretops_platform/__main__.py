@@ -17,11 +17,14 @@ from interpretops_platform.errors import PlatformError, SettingsError
 from interpretops_platform.health import is_healthy
 from interpretops_platform.jobs.broker import CeleryBroker, create_celery
 from interpretops_platform.jobs.keeper import keep_jobs_moving
+from interpretops_platform.jobs.observe import QueueMetrics
 from interpretops_platform.retention import keep_retaining, retain
 from interpretops_platform.security.key_store import issue_key
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role
 from interpretops_platform.settings import APP_ROLE, SYSTEM_ROLE, load_settings
+from interpretops_platform.telemetry.logs import configure_logging
+from interpretops_platform.telemetry.metrics import Metrics
 from interpretops_platform.tenants import TenantStores, create_tenant, open_master_key
 
 if TYPE_CHECKING:
@@ -97,13 +100,22 @@ async def keep(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    telemetry = settings.telemetry
+    configure_logging("keeper", level=telemetry.log_level)
+    metrics = Metrics()
+    exposition = None
+    if telemetry.metrics_port is not None:
+        exposition = metrics.expose(telemetry.metrics_host, telemetry.metrics_port)
+    queues = QueueMetrics(metrics, settings.jobs.kinds)
     database = Database(settings, name="interpretops-keeper")
     try:
         broker = CeleryBroker(create_celery(settings))
         async with asyncio.TaskGroup() as group:
-            group.create_task(keep_jobs_moving(database, broker, settings.jobs, stop))
+            group.create_task(keep_jobs_moving(database, broker, settings.jobs, stop, queues))
             group.create_task(keep_retaining(database, stores, settings.compliance, stop))
     finally:
+        if exposition is not None:
+            exposition.close()
         await database.close()
 
 

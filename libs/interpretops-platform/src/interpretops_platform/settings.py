@@ -189,6 +189,7 @@ class JobsSettings(_Section):
         watch_seconds: How often a watched job is looked at.
         time_limit_seconds: A process whose attempt takes longer is killed; none lets it run.
         checkpoint_seconds: The least time between two checkpoints of one job.
+        kinds: Kinds of jobs that metrics show by name; others are shown together.
     """
 
     lease_seconds: Seconds = 30
@@ -202,6 +203,7 @@ class JobsSettings(_Section):
     watch_seconds: Seconds = 0.5
     time_limit_seconds: Seconds | None = None
     checkpoint_seconds: Seconds = 20
+    kinds: tuple[str, ...] = ("trace", "sae", "circuit", "policy", "eval", "report")
 
     @model_validator(mode="after")
     def _heartbeats_fit(self) -> Self:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from interpretops_platform.database.engine import Database
+    from interpretops_platform.jobs.observe import QueueMetrics
     from interpretops_platform.settings import JobsSettings
 
 _LOG = logging.getLogger(__name__)
@@ -24,9 +25,13 @@ _LONGEST_PAUSE = 5.0
 
 
 async def keep_jobs_moving(
-    database: Database, broker: Broker, settings: JobsSettings, stop: asyncio.Event
+    database: Database,
+    broker: Broker,
+    settings: JobsSettings,
+    stop: asyncio.Event,
+    metrics: QueueMetrics | None = None,
 ) -> None:
-    """Relay, reap and sweep until `stop` is set.
+    """Relay, reap and sweep until `stop` is set, and show the queues where there are metrics.
 
     A database or broker that does not answer is waited for; anything else ends the process, whose
     supervisor starts it again.
@@ -41,6 +46,9 @@ async def keep_jobs_moving(
         if reaped.requeued or reaped.dead_lettered or reaped.cancelled:
             _LOG.warning("expired leases: %s", reaped)
         await sweep(database)
+        if metrics is not None:
+            metrics.reaped(reaped)
+            await metrics.look(database)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(_repeat(send, settings.relay_seconds, stop))
