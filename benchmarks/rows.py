@@ -306,4 +306,41 @@ POLICIES = Row(
     not_run={"CAST": _NO_CAST},
 )
 
-ROWS = {row.name: row for row in (CAPTURE, SAE_STEP, STEERING, POLICIES)}
+_BARE_SERVING = "bare generate"
+_OURS_SERVING = "interpretops serving"
+_OURS_STEERED = "interpretops serving, a policy per row"
+
+SERVING = Row(
+    name="serving",
+    title="Serving: eight rows at once, prompts of 16 to 64 tokens, greedy",
+    note="The eight requests and policies are those of the row before, with longer answers. The mixed "
+    "load is 24 requests that arrive together and want 8 to 96 tokens: bare `generate` takes them "
+    "eight by eight (static batching), the engine lets the next in as a row comes free.",
+    contestants=(
+        Contestant(_BARE_SERVING, "load_bare", options=_SDPA),
+        Contestant(_OURS_SERVING, "load_interpretops", options={**_SDPA, "unsteered": True}),
+        Contestant(_OURS_STEERED, "load_interpretops", options={**_SDPA, "unsteered": False}),
+    ),
+    cases=(
+        Case(
+            "batch 8",
+            {"load": "eight", "new_tokens": 64},
+            (
+                Comparison("speedup", _OURS_STEERED, _BARE_SERVING, 1.0),
+                Comparison("speedup", _OURS_SERVING, _BARE_SERVING),
+                Comparison("overhead", _OURS_STEERED, _OURS_SERVING),
+            ),
+        ),
+        Case(
+            "mixed lengths",
+            {"load": "mixed"},
+            (
+                Comparison("speedup", _OURS_STEERED, _BARE_SERVING, 1.0),
+                Comparison("speedup", _OURS_SERVING, _BARE_SERVING),
+            ),
+        ),
+    ),
+    gate=SameArrays(_BARE_SERVING),
+)
+
+ROWS = {row.name: row for row in (CAPTURE, SAE_STEP, STEERING, POLICIES, SERVING)}

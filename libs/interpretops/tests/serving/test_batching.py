@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from interpretops.models import Sampling, whole_cache
+from interpretops.serving import Request, ServingEngine
 from interpretops.serving.cache import RunningCache
 from interpretops.testing import ARCHITECTURES
 
-from .conftest import texts
+from .conftest import Answer, texts
 
 if TYPE_CHECKING:
     from interpretops.models import HookedModel
@@ -197,3 +199,24 @@ def test_the_cache_holds_what_rows_would_hold_alone(tiny: HookedModel) -> None:
                 held = [[*ids, int(token)] for ids, token in zip(held, last, strict=True)]
             if turn % 20 == 19:
                 check()
+
+
+@pytest.mark.real_model
+def test_the_real_model_answers_as_it_does_alone(smollm2: HookedModel) -> None:
+    prompts = [
+        "What is the capital of France?",
+        "Write 你好 and a 🙂 to me.",
+        "Name three colours.",
+    ]
+    with ServingEngine(smollm2) as engine:
+        queues: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in prompts]
+        for prompt, events in zip(prompts, queues, strict=True):
+            engine.submit(Request(tuple(smollm2.token_ids(prompt)), 10), events.put)
+        answers = []
+        for events in queues:
+            answer = Answer(events).wait()
+            answers.append((answer.ids, answer.text))
+    for prompt, (ids, text) in zip(prompts, answers, strict=True):
+        alone = smollm2.collect(smollm2.stream(smollm2.encode([prompt]), 10), 1)[0]
+        assert ids == alone
+        assert text == smollm2.text(alone)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from interpretops.artifacts import ArtifactStore
 from interpretops.errors import InterpretOpsError
 from interpretops.policy import load_policy
-from interpretops.steering import SteeringSession
+from interpretops.steering import Policy, SteeringSession, store_policy
 from interpretops.steering.explain import explain
 from safetensors.torch import save_file
 
@@ -220,3 +221,33 @@ def test_a_policy_is_explained_in_words(tmp_path: Path) -> None:
     assert "keeps f19, f64 between -0.5 and 0.5" in sentences[2]
     assert "heads 5, 9" in sentences[3]
     assert "0.2 times" in sentences[3]
+
+
+def test_a_written_policy_is_stored_once_with_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    save_file({"a": torch.ones(4)}, folder / "v.safetensors")
+    (folder / "unrelated.txt").write_text("not named")
+    data = {
+        "meta": {"id": "p", "target_class": "t"},
+        "interventions": [
+            {
+                "type": "direction_add",
+                "selector": {"layer": 1},
+                "vector": "v.safetensors#a",
+            }
+        ],
+    }
+    policy = Policy.model_validate(data).within(folder)
+    store = ArtifactStore(tmp_path / "store")
+    made = store_policy(policy, store=store)
+    assert store_policy(policy, store=store).id == made.id
+    assert {path.name for path in made.folder.iterdir()} >= {"policy.yaml", "v.safetensors"}
+    assert not (made.folder / "unrelated.txt").exists()
+    assert made.evidence is None
+    assert torch.equal(made.policy.vector("v.safetensors#a"), torch.ones(4))
+    save_file({"a": torch.zeros(4)}, folder / "v.safetensors")
+    assert store_policy(policy, store=store).id != made.id
+    (folder / "v.safetensors").unlink()
+    with pytest.raises(InterpretOpsError, match=r"v\.safetensors"):
+        store_policy(policy, store=store)
