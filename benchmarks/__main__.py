@@ -11,12 +11,12 @@ from interpretops.models import SMOLLM2, HookedModel
 from benchmarks.data import activation_file, model_folder, token_file
 from benchmarks.driver import ROOT, run_row
 from benchmarks.environments import OURS, set_up
-from benchmarks.results import merge, table
+from benchmarks.results import machine, merge, table
 from benchmarks.rows import ROWS, Row
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
-TABLE = HERE / "RESULTS.md"
+TABLE = "RESULTS.md"
 
 
 def main() -> None:
@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--row", action="append", choices=sorted(ROWS), help="only this row")
     parser.add_argument("--case", action="append", default=[], help="only this case of the row")
     parser.add_argument("--model", default=SMOLLM2, help="the model all contestants load")
+    parser.add_argument("--rounds", type=int, help="timed repetitions; few, to try things out")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where figures are kept")
     parser.add_argument(
         "--cache", type=Path, default=ROOT / ".io_cache", help="where model and data are kept"
     )
@@ -37,9 +40,10 @@ def main() -> None:
     if arguments.what in ("setup", "all"):
         set_up_rows(rows)
     if arguments.what in ("run", "all"):
-        run_rows(rows, arguments.model, arguments.cache.resolve(), tuple(arguments.case))
+        run_rows(rows, arguments)
     if arguments.what != "setup":
-        TABLE.write_text(table(json.loads(RESULTS.read_text())))
+        results = arguments.results
+        results.with_name(TABLE).write_text(table(json.loads(results.read_text())))
 
 
 def set_up_rows(rows: list[Row]) -> None:
@@ -48,17 +52,26 @@ def set_up_rows(rows: list[Row]) -> None:
     set_up(tuple(sorted(wanted - {OURS})))
 
 
-def run_rows(rows: list[Row], model: str, cache: Path, cases: tuple[str, ...]) -> None:
+def run_rows(rows: list[Row], arguments: argparse.Namespace) -> None:
     """Measure rows one after another; each is written as soon as it is done."""
-    folder = model_folder(model, cache)
-    hooked = HookedModel(str(folder), dtype="float32", device="cpu")
-    options = {"model": str(folder), "tokens": str(token_file(hooked, cache))}
+    cache: Path = arguments.cache.resolve()
+    folder = model_folder(arguments.model, cache)
+    hooked = HookedModel(str(folder), dtype="float32", device=arguments.device)
+    options = {
+        "device": arguments.device,
+        "model": str(folder),
+        "tokens": str(token_file(hooked, cache)),
+    }
     if any("activations" in row.needs for row in rows):
         options["activations"] = str(activation_file(hooked, cache))
     del hooked
-    with (cache / "benchmarks" / "contestants.log").open("w") as log:
+    about = machine(arguments.device)
+    with (cache / "benchmarks" / "contestants.log").open("a") as log:
         for row in rows:
-            merge(RESULTS, row.name, run_row(row, options, log=log, cases=cases))
+            result = run_row(
+                row, options, log=log, cases=tuple(arguments.case), rounds=arguments.rounds
+            )
+            merge(arguments.results, row.name, about, result)
 
 
 if __name__ == "__main__":

@@ -63,9 +63,11 @@ def activation_file(model: HookedModel, cache: Path) -> Path:
     sequences = _sequences(model, -(-wanted // (_SEQUENCE - 1)), _SEQUENCE)
     found = []
     for start in range(0, len(sequences), 8):
-        batch = Batch.from_ids(sequences[start : start + 8], pad_id=model.pad_id)
+        batch = Batch.from_ids(
+            sequences[start : start + 8], pad_id=model.pad_id, device=model.device
+        )
         (values,) = model.capture(batch, [SITE]).values()
-        found.append(values[:, 1:].flatten(0, 1))
+        found.append(values[:, 1:].flatten(0, 1).cpu())
     rows = torch.cat(found)
     rows = rows * (model.d_model**0.5 / rows.norm(dim=1).mean())
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]

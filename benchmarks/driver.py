@@ -12,7 +12,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -36,7 +36,9 @@ class ContestantError(Exception):
 class Process:
     """A contestant's process and its end of the protocol."""
 
-    def __init__(self, contestant: Contestant, *, log: TextIO, threads: int = THREADS) -> None:
+    def __init__(
+        self, contestant: Contestant, *, log: TextIO, device: str, threads: int = THREADS
+    ) -> None:
         python = interpreter(contestant.environment)
         if not python.is_file():
             raise ContestantError("its environment could not be made")
@@ -50,6 +52,9 @@ class Process:
             # The peers must not see our engine, nor its dependencies.
             "PYTHONPATH": os.pathsep.join([str(ROOT), *(sys.path if ours else ())]),
         }
+        if device == "cpu":
+            # Some peers take a GPU unasked where there is one.
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         module = f"{contestant.package}.{contestant.module}"
         self._process = subprocess.Popen(
             [str(python), "-u", "-m", "benchmarks.serving", module],
@@ -62,19 +67,26 @@ class Process:
         )
 
     def ask(self, do: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a command and wait for its answer.
+        """Send a command and wait for its answer; see `answer`."""
+        self.send(do, options)
+        return self.answer()
+
+    def send(self, do: str, options: Mapping[str, Any]) -> None:
+        """Send a command, whose `answer` must be read before the next one."""
+        assert self._process.stdin is not None
+        # Why a process is gone is said where its answer is missed.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps({"do": do, "options": dict(options)}) + "\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to the last command.
 
         Raises:
             ContestantError: When the contestant is unable, failed, or died.
         """
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": do, "options": dict(options)}) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        line = self._process.stdout.readline()
         if not line:
             raise ContestantError(f"its process ended with code {self._process.wait()}")
         answer: dict[str, Any] = json.loads(line)
@@ -107,6 +119,7 @@ def run_row(
     *,
     log: TextIO,
     cases: tuple[str, ...] = (),
+    rounds: int | None = None,
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> dict[str, Any]:
     """Load every contestant, hold the gate, and time the cases.
@@ -116,6 +129,7 @@ def run_row(
         options: Given to every contestant at loading: model folder, data files, ...
         log: Where the contestants' stderr goes.
         cases: Names of the cases to run; all when empty.
+        rounds: Timed repetitions, if not as many as the case says.
         say: Called with one line per step.
 
     Returns:
@@ -126,25 +140,41 @@ def run_row(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         running: dict[str, Process] = {}
+        device = str(options.get("device", "cpu"))
         for contestant in row.contestants:
-            say(f"{row.name}: loading {contestant.name}")
             try:
-                process = stack.enter_context(Process(contestant, log=log))
-                answer = process.ask("load", options | contestant.options)
+                process = stack.enter_context(Process(contestant, log=log, device=device))
+                process.send("load", options | contestant.options)
+                running[contestant.name] = process
             except ContestantError as error:
-                result["left_out"][contestant.name] = f"not run: {error}"
-                say(f"{row.name}: {contestant.name} not run: {error}")
-                continue
-            running[contestant.name] = process
-            result["versions"][contestant.name] = answer["versions"]
+                _leave_out(row, contestant.name, error, result, say)
+        # They load side by side, for importing a library can take much of a minute.
+        for name, process in list(running.items()):
+            say(f"{row.name}: loading {name}")
+            try:
+                result["versions"][name] = process.answer()["versions"]
+            except ContestantError as error:
+                _leave_out(row, name, error, result, say)
+                del running[name]
         if not row.gate_last:
             _hold_gate(row, running, result, scratch, say)
         for case in row.cases:
             if not cases or case.name in cases:
-                result["cases"][case.name] = _time(row, case, running, say)
+                result["cases"][case.name] = _time(row, case, running, rounds or case.rounds, say)
         if row.gate_last:
             _hold_gate(row, running, result, scratch, say)
     return result
+
+
+def _leave_out(
+    row: Row,
+    name: str,
+    reason: ContestantError,
+    result: dict[str, Any],
+    say: Callable[[str], None],
+) -> None:
+    result["left_out"][name] = f"not run: {reason}"
+    say(f"{row.name}: {name} not run: {reason}")
 
 
 def _hold_gate(
@@ -161,7 +191,7 @@ def _hold_gate(
         try:
             evidence[name] = running[name].ask("gate", {"file": str(scratch / f"{name}.npz")})
         except ContestantError as error:
-            result["left_out"][name] = f"not run: {error}"
+            _leave_out(row, name, error, result, say)
             del running[name]
     for name, finding in row.gate(evidence).items():
         result["gate"][name] = finding.figure
@@ -172,13 +202,17 @@ def _hold_gate(
 
 
 def _time(
-    row: Row, case: Case, running: Mapping[str, Process], say: Callable[[str], None]
+    row: Row,
+    case: Case,
+    running: Mapping[str, Process],
+    count: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     order = random.Random(f"{row.name} {case.name}")
     names = [name for name in running if case.only is None or name in case.only]
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     unable: dict[str, str] = {}
-    for number in range(WARM_UPS + case.rounds):
+    for number in range(WARM_UPS + count):
         order.shuffle(names)
         for name in list(names):
             try:
@@ -186,18 +220,18 @@ def _time(
             except ContestantError as error:
                 unable[name] = str(error)
                 names.remove(name)
-                del rounds[name]
+                del answers[name]
                 say(f"{row.name} {case.name}: {name}: {error}")
                 continue
             if number >= WARM_UPS:
-                rounds[name].append(answer)
-        say(f"{row.name} {case.name}: round {number + 1} of {WARM_UPS + case.rounds}")
+                answers[name].append(answer)
+        say(f"{row.name} {case.name}: round {number + 1} of {WARM_UPS + count}")
     return {
         "options": dict(case.options),
-        "seconds": {name: [r["seconds"] for r in answers] for name, answers in rounds.items()},
+        "seconds": {name: [r["seconds"] for r in found] for name, found in answers.items()},
         "details": {
-            name: {key: value for key, value in answers[-1].items() if key != "seconds"}
-            for name, answers in rounds.items()
+            name: {key: value for key, value in found[-1].items() if key != "seconds"}
+            for name, found in answers.items()
         },
         "unable": unable,
     }

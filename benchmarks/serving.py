@@ -44,16 +44,27 @@ class Contestant(Protocol):
 
 
 class Stopwatch:
-    """Seconds spent inside `with` blocks."""
+    """Seconds spent inside `with` blocks, until the device has finished what they asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self.device = device
         self.seconds = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
+        wait_for(self.device)
         began = time.perf_counter()
         yield
+        wait_for(self.device)
         self.seconds += time.perf_counter() - began
+
+
+def wait_for(device: str) -> None:
+    """Return when a GPU has done its work; the CPU has always done it."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
 
 
 def serve(module: str) -> None:

@@ -18,6 +18,7 @@ class CaptureContestant(ABC):
     packages: tuple[str, ...] = ()
 
     def load(self, options: dict[str, Any]) -> None:
+        self.device = options["device"]
         self.tokens = prompts(options)
         with torch.no_grad():
             self.load_model(options)
@@ -34,7 +35,7 @@ class CaptureContestant(ABC):
     def repeat(self, options: dict[str, Any]) -> dict[str, Any]:
         tokens = self.tokens[: options["batch"], : options["length"]].contiguous()
         inputs = self.prepare(tokens)
-        watch = Stopwatch()
+        watch = Stopwatch(self.device)
         with torch.no_grad(), watch.running():
             for _ in range(options["calls"]):
                 self.capture(inputs)

@@ -20,7 +20,7 @@ class InterpEngine(CaptureContestant):
             options["model"],
             backend="eager",
             attn_implementation=options["attention"],
-            device="cpu",
+            device=options["device"],
             dtype="float32",
         )
         self.points = [Address("resid_post", i) for i in range(self.model.arch.n_layers)]

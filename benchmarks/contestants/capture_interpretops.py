@@ -19,13 +19,13 @@ class Ours(CaptureContestant):
         self.model = HookedModel(
             options["model"],
             dtype="float32",
-            device="cpu",
+            device=options["device"],
             attn_implementation=options["attention"],
         )
         self.sites = [f"resid_post.{layer}" for layer in range(self.model.n_layers)]
 
     def prepare(self, tokens: Tensor) -> Batch:
-        return Batch.from_ids(tokens.tolist(), pad_id=self.model.pad_id)
+        return Batch.from_ids(tokens.tolist(), pad_id=self.model.pad_id, device=self.model.device)
 
     def logits(self, tokens: Tensor) -> Tensor:
         return self.model.logits(self.prepare(tokens))

@@ -23,6 +23,7 @@ class NNsight(CaptureContestant):
             dispatch=True,
             dtype=torch.float32,
             attn_implementation=options["attention"],
+            device_map=options["device"],
         )
 
     def logits(self, tokens: Tensor) -> Tensor:

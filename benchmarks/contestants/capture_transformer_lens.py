@@ -16,7 +16,9 @@ class TransformerLens(CaptureContestant):
     packages = ("transformer-lens", "transformers")
 
     def load_model(self, options: dict[str, Any]) -> None:
-        self.bridge = TransformerBridge.boot_transformers(options["model"], device="cpu")
+        self.bridge = TransformerBridge.boot_transformers(
+            options["model"], device=options["device"]
+        )
         self.names = [f"blocks.{i}.hook_resid_post" for i in range(self.bridge.cfg.n_layers)]
 
     def logits(self, tokens: Tensor) -> Tensor:

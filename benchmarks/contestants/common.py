@@ -12,8 +12,8 @@ from torch import Tensor
 
 
 def prompts(options: dict[str, Any]) -> Tensor:
-    """The token file, `[8, 128]` int64."""
-    return torch.tensor(json.loads(Path(options["tokens"]).read_text()))
+    """The token file, `[8, 128]` int64, on the device of the run."""
+    return torch.tensor(json.loads(Path(options["tokens"]).read_text()), device=options["device"])
 
 
 def bare_model(options: dict[str, Any]) -> Any:
@@ -23,12 +23,14 @@ def bare_model(options: dict[str, Any]) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         options["model"], dtype=torch.float32, attn_implementation=options["attention"]
     )
-    return model.eval()
+    return model.to(options["device"]).eval()
 
 
 def evidence(options: dict[str, Any], **arrays: Tensor) -> dict[str, Any]:
     """Write the arrays that the gate compares."""
-    np.savez(options["file"], **{name: a.detach().float().numpy() for name, a in arrays.items()})
+    np.savez(
+        options["file"], **{name: a.detach().float().cpu().numpy() for name, a in arrays.items()}
+    )
     return {"file": options["file"]}
 
 

@@ -38,7 +38,7 @@ class GenerationContestant(ABC):
 
     def repeat(self, options: dict[str, Any]) -> dict[str, Any]:
         tokens = self.tokens[: options["batch"], : options["prompt"]].contiguous()
-        watch = Stopwatch()
+        watch = Stopwatch(self.options["device"])
         with watch.running():
             answers = self.generate(tokens, options["new_tokens"])
         if answers.shape != (options["batch"], options["new_tokens"]):
@@ -82,4 +82,4 @@ def answers(model: Any, tokens: Tensor, new_tokens: int, mask: Tensor | None = N
 
 def added(model: Any) -> Tensor:
     """The vector that every contestant adds at `resid_post.15`."""
-    return steering_vector(model.config.hidden_size)
+    return steering_vector(model.config.hidden_size).to(model.device)

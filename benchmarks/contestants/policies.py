@@ -40,7 +40,7 @@ class PoliciesContestant(ABC):
         return {name: self.answer(32)}
 
     def repeat(self, options: dict[str, Any]) -> dict[str, Any]:
-        watch = Stopwatch()
+        watch = Stopwatch(self.options["device"])
         with watch.running():
             tokens = self.answer(options["new_tokens"])
         if tokens.shape != (8, options["new_tokens"]):
@@ -49,7 +49,13 @@ class PoliciesContestant(ABC):
 
     def vector(self, request: int, d_model: int) -> Tensor | None:
         """What is added for a request; None where its condition does not hold."""
-        return None if request == UNSTEERED else steering_vector(d_model, seed=request)
+        if request == UNSTEERED:
+            return None
+        return steering_vector(d_model, seed=request).to(self.options["device"])
+
+    def alone(self, request: list[int]) -> Tensor:
+        """One request as a batch, `[1, tokens]`."""
+        return torch.tensor([request], device=self.options["device"])
 
     @abstractmethod
     def load_model(self, options: dict[str, Any]) -> None:

@@ -27,12 +27,12 @@ class Bare(PoliciesContestant):
             handle = self.model.model.layers[LAYER].register_forward_hook(
                 lambda _module, _inputs, output, delta=delta: output + delta
             )
-            solo.append(answers(self.model, torch.tensor([request]), 32)[0])
+            solo.append(answers(self.model, self.alone(request), 32)[0])
             handle.remove()
         return {"steered_tokens": torch.stack(solo), "unsteered_tokens": self.answer(32)}
 
     def answer(self, new_tokens: int) -> Tensor:
-        ids, mask = left_padded(self.requests)
+        ids, mask = (part.to(self.model.device) for part in left_padded(self.requests))
         return answers(self.model, ids, new_tokens, mask)
 
 

@@ -40,7 +40,7 @@ class Ours(PoliciesContestant):
         ]
 
     def answer(self, new_tokens: int) -> Tensor:
-        batch = Batch.from_ids(self.requests, pad_id=self.model.pad_id)
+        batch = Batch.from_ids(self.requests, pad_id=self.model.pad_id, device=self.model.device)
         unsteered = self.options["unsteered"]
         session = nullcontext() if unsteered else SteeringSession(self.model, self.policies)
         with session:

@@ -24,11 +24,12 @@ class NNsight(PoliciesContestant):
             dispatch=True,
             dtype=torch.float32,
             attn_implementation=options["attention"],
+            device_map=options["device"],
         )
         self.model.generation_config.eos_token_id = None
         width = self.model.config.hidden_size
         self.inputs = [
-            (torch.tensor([request]), self.vector(number, width))
+            (self.alone(request), self.vector(number, width))
             for number, request in enumerate(self.requests)
         ]
 

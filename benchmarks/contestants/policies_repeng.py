@@ -21,7 +21,7 @@ class Repeng(PoliciesContestant):
         model = endless_model(options)
         width = model.config.hidden_size
         self.controls = [
-            None if vector is None else ControlVector("llama", {LAYER: vector.numpy()})
+            None if vector is None else ControlVector("llama", {LAYER: vector.cpu().numpy()})
             for vector in (self.vector(i, width) for i in range(8))
         ]
         self.model = ControlModel(model, [LAYER])
@@ -33,7 +33,7 @@ class Repeng(PoliciesContestant):
                 self.model.reset()
             else:
                 self.model.set_control(control)
-            found.append(answers(self.model, torch.tensor([request]), new_tokens)[0])
+            found.append(answers(self.model, self.alone(request), new_tokens)[0])
         return torch.stack(found)
 
 

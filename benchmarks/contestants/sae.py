@@ -8,13 +8,14 @@ code, so the dictionaries must come out alike: the gate looks at the held-out FV
 from __future__ import annotations
 
 import threading
-import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from benchmarks.serving import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,13 +60,11 @@ class Feed:
         threading.Thread(target=run, daemon=True).start()
         self._wait()
 
-    def advance(self, steps: int) -> float:
-        """Let the loop take some steps; returns the seconds until it asks for the next batch."""
-        began = time.perf_counter()
+    def advance(self, steps: int) -> None:
+        """Let the loop take some steps, until it asks for the next batch."""
         for _ in range(steps):
             self._allowed.release()
             self._wait()
-        return time.perf_counter() - began
 
     def _wait(self) -> None:
         self._asked.acquire()
@@ -80,11 +79,12 @@ class DictionaryContestant(ABC):
 
     def load(self, options: dict[str, Any]) -> None:
         self.options = options
-        tensors = load_file(options["activations"])
+        self.device = options["device"]
+        tensors = load_file(options["activations"], device=self.device)
         self.held_out = tensors["held_out"]
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(D_SAE, self.held_out.shape[1], generator=generator)
-        self.first_rows = rows / rows.norm(dim=1, keepdim=True)
+        self.first_rows = (rows / rows.norm(dim=1, keepdim=True)).to(self.device)
         """Initial decoder rows, `[d_sae, d_in]`, of norm 1; the encoder is their transpose."""
         self.first_bias = tensors["b_dec"]
         """Initial decoder bias, `[d_in]`."""
@@ -93,7 +93,10 @@ class DictionaryContestant(ABC):
 
     def repeat(self, options: dict[str, Any]) -> dict[str, Any]:
         steps = options["steps"]
-        seconds = self.feed.advance(steps)
+        watch = Stopwatch(self.device)
+        with watch.running():
+            self.feed.advance(steps)
+        seconds = watch.seconds
         return {"seconds": seconds / steps, "tokens_per_second": BATCH * steps / seconds}
 
     def gate(self, _options: dict[str, Any]) -> dict[str, Any]:

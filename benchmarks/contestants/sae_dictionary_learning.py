@@ -39,9 +39,9 @@ class DictionaryLearning(DictionaryContestant):
             "dict_class": begun,
             "lr": LEARNING_RATE,
             "warmup_steps": 0,
-            "device": "cpu",
+            "device": self.device,
         }
-        trainSAE(data=batches, trainer_configs=[trainer], steps=STEPS, device="cpu")
+        trainSAE(data=batches, trainer_configs=[trainer], steps=STEPS, device=self.device)
 
     def reconstruct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x_hat, code = self.sae(x, output_features=True)

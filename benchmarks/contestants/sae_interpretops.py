@@ -34,7 +34,7 @@ class Ours(DictionaryContestant):
             decoder_norm=self.options["decoder_norm"],
             clip_norm=self.options["clip_norm"],
         )
-        self.sae = new_sae(rule, self.first_rows.shape[1], D_SAE)
+        self.sae = new_sae(rule, self.first_rows.shape[1], D_SAE).to(self.device)
         with torch.no_grad():
             self.sae.W_dec.copy_(self.first_rows)
             self.sae.W_enc.copy_(self.first_rows.t())

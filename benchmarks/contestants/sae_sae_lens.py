@@ -33,6 +33,7 @@ class SAELens(DictionaryContestant):
                 d_sae=D_SAE,
                 k=K,
                 apply_b_dec_to_input=True,
+                device=self.device,
             )
         )
         with torch.no_grad():
@@ -44,6 +45,7 @@ class SAELens(DictionaryContestant):
             train_batch_size_samples=BATCH,
             lr=LEARNING_RATE,
             lr_end=LEARNING_RATE,
+            device=self.device,
             logger=LoggingConfig(log_to_wandb=False),
         )
         SAETrainer(config, self.sae, batches).fit()

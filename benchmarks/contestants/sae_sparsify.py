@@ -28,16 +28,17 @@ class Sparsify(DictionaryContestant):
 
     def train(self, batches: Iterator[Tensor]) -> None:
         self.sae = SparseCoder(self.first_rows.shape[1], SparseCoderConfig(num_latents=D_SAE, k=K))
+        self.sae.to(self.device)
         with torch.no_grad():
             self.sae.W_dec.copy_(self.first_rows)
             self.sae.encoder.weight.copy_(self.first_rows)
             self.sae.b_dec.copy_(self.first_bias)
         optimizer = torch.optim.Adam(self.sae.parameters(), lr=LEARNING_RATE)
-        since_fired = torch.zeros(D_SAE, dtype=torch.int64)
+        since_fired = torch.zeros(D_SAE, dtype=torch.int64, device=self.device)
         for batch in batches:
             self.sae.set_decoder_norm_to_unit_norm()
             out = self.sae(batch, dead_mask=since_fired > DEAD_AFTER_TOKENS)
-            fired = torch.zeros(D_SAE, dtype=torch.bool)
+            fired = torch.zeros(D_SAE, dtype=torch.bool, device=self.device)
             fired[out.latent_indices.flatten()] = True
             (out.fvu + AUX_WEIGHT * out.auxk_loss).backward()
             self.sae.remove_gradient_parallel_to_decoder_directions()

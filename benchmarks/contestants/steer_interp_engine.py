@@ -30,10 +30,10 @@ class InterpEngine(GenerationContestant):
             options["model"],
             backend="eager",
             attn_implementation=options["attention"],
-            device="cpu",
+            device=options["device"],
             dtype="float32",
         )
-        vector = steering_vector(self.model.arch.d_model)
+        vector = steering_vector(self.model.arch.d_model).to(options["device"])
         self.spec = SteeringSpec.at(Address("resid_post", LAYER), AddSpec(vector, scale=1.0))
 
     def logits(self, tokens: Tensor) -> Tensor:

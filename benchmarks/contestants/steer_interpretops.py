@@ -73,7 +73,7 @@ class Ours(GenerationContestant):
         return stack
 
     def _batch(self, tokens: Tensor) -> Batch:
-        return Batch.from_ids(tokens.tolist(), pad_id=self.model.pad_id)
+        return Batch.from_ids(tokens.tolist(), pad_id=self.model.pad_id, device=self.model.device)
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def endless_hooked_model(options: dict[str, Any]) -> HookedModel:
     model = HookedModel(
         options["model"],
         dtype="float32",
-        device="cpu",
+        device=options["device"],
         attn_implementation=options["attention"],
     )
     model.hf.generation_config.eos_token_id = None

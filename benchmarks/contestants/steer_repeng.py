@@ -24,7 +24,7 @@ class Repeng(GenerationContestant):
 
     def load_model(self, options: dict[str, Any]) -> None:
         model = endless_model(options)
-        self.vector = ControlVector("llama", {LAYER: added(model).numpy()})
+        self.vector = ControlVector("llama", {LAYER: added(model).cpu().numpy()})
         self.model = ControlModel(model, [LAYER])
         self.model.set_control(self.vector)
 

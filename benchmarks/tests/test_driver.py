@@ -6,7 +6,7 @@ import pytest
 from benchmarks import driver
 from benchmarks.driver import run_row
 from benchmarks.parity import SameArrays
-from benchmarks.results import merge, table
+from benchmarks.results import machine, merge, table
 from benchmarks.rows import ROWS, Case, Comparison, Contestant, Row
 
 
@@ -105,7 +105,9 @@ def test_the_table_says_what_was_measured(fake, tmp_path, monkeypatch):
         fake("floor"), fake("slow", factor=5.0), fake("odd", logit=9.0), comparisons=comparisons
     )
     monkeypatch.setitem(ROWS, "fake", row)
-    text = table(merge(tmp_path / "results.json", "fake", result))
+    path = tmp_path / "results.json"
+    merge(path, "fake", machine("cpu"), result)
+    text = table(json.loads(path.read_text()))
     faster, slower = (line for line in text.splitlines() if line.startswith("| slow / floor |"))
     assert "≥ 2 | win; aim met" in faster
     assert "≤ 1.1 | loss; aim missed" in slower
@@ -114,8 +116,11 @@ def test_the_table_says_what_was_measured(fake, tmp_path, monkeypatch):
 
 def test_cases_measured_at_different_times_end_up_in_one_file(fake, tmp_path):
     path = tmp_path / "results.json"
+    about = machine("cpu")
     _, result = measure(fake("floor"), rounds=2)
-    merge(path, "fake", result)
-    other = result | {"cases": {"long": result["cases"]["short"]}}
-    merge(path, "fake", other)
-    assert set(json.loads(path.read_text())["rows"]["fake"]["cases"]) == {"short", "long"}
+    merge(path, "fake", about, result)
+    merge(path, "fake", about, result | {"cases": {"long": result["cases"]["short"]}})
+    merge(path, "fake", about | {"gpu": "G"}, result)
+    merge(path, "fake", about, result)  # gives way to nothing but itself
+    found = [(m["case"], m["machine"].get("gpu")) for m in json.loads(path.read_text())]
+    assert sorted(found, key=str) == [("long", None), ("short", "G"), ("short", None)]

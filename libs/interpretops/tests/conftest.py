@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from interpretops.artifacts import ArtifactStore
 from interpretops.models import SMOLLM2, HookedModel
-from interpretops.testing import ARCHITECTURES, byte_tokenizer, tiny_hf
+from interpretops.testing import ARCHITECTURES, DEVICE, byte_tokenizer, tiny_hf
 
-__all__ = ["ARCHITECTURES", "byte_tokenizer", "tiny_hf"]
+__all__ = ["ARCHITECTURES", "DEVICE", "byte_tokenizer", "tiny_hf"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,4 +45,4 @@ def store(tmp_path: Path) -> ArtifactStore:
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> HookedModel:
     """The real model, loaded once per run; its converted weights are kept between runs."""
     cache = os.environ.get("INTERPRETOPS_TEST_CACHE") or tmp_path_factory.mktemp("cache")
-    return HookedModel(SMOLLM2, dtype="float32", device="cpu", cache_dir=cache)
+    return HookedModel(SMOLLM2, dtype="float32", device=DEVICE, cache_dir=cache)

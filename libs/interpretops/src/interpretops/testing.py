@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+DEVICE = os.environ.get("INTERPRETOPS_TEST_DEVICE", "cpu")
+"""Where the models of tests are: `cpu`, or `cuda` where there is a GPU."""
 
 VOCAB = 256 + 4
 CHAT_TEMPLATE = (
@@ -89,7 +93,7 @@ def tiny_hf(architecture: str = "llama", seed: int = 0, **overrides: Any) -> Any
     for parameter in model.parameters():  # larger than the usual 0.02, so that layers matter
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
-    return model
+    return model.to(DEVICE)
 
 
 def save_tiny(folder: Path, architecture: str = "llama", seed: int = 0, **overrides: Any) -> Path:

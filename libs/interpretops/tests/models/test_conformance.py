@@ -10,7 +10,7 @@ from interp_engine.capture import capture as engine_capture
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, Sampling, site
 
-from ..conftest import ARCHITECTURES, tiny_hf
+from ..conftest import ARCHITECTURES, DEVICE, tiny_hf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def test_a_write_at_resid_mid_reaches_the_residual_stream(
         model = make_tiny(architecture)
         batch = model.encode(PROMPTS[1:2])
         clean = model.capture(batch, ["resid_mid.1", "mlp_out_post.1", "resid_post.1"])
-        shift = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
+        shift = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)).to(DEVICE)
         seen: dict[str, torch.Tensor] = {}
         with model.hooks() as hooks:
             hooks.write("resid_mid.1", lambda x, shift=shift: x + shift)
@@ -154,7 +154,7 @@ def test_resid_mid_is_refused_where_there_is_none(make_tiny: Callable[..., Hooke
 def test_gradients_flow_through_reads_and_writes(model: HookedModel) -> None:
     batch = model.encode(PROMPTS[1:2])
     address = Address("resid_post", 0)
-    shift = torch.zeros(model.d_model, requires_grad=True)
+    shift = torch.zeros(model.d_model, requires_grad=True, device=DEVICE)
     read: list[torch.Tensor] = []
     with model.hooks() as hooks:
         hooks.write(address, lambda x: x + shift)
@@ -176,18 +176,19 @@ def test_gradients_flow_through_reads_and_writes(model: HookedModel) -> None:
 def test_generation_with_the_cache_equals_generation_without(
     model: HookedModel, *, steered: bool
 ) -> None:
-    model.end_ids = torch.tensor([], dtype=torch.int64)  # let every row run its full length
+    model.end_ids = torch.tensor(
+        [], dtype=torch.int64, device=DEVICE
+    )  # let every row run its full length
     batch = model.encode(PROMPTS[1:2])
     with model.hooks() as hooks:
         if steered:
-            direction = torch.linspace(-1, 1, model.d_model)
+            direction = torch.linspace(-1, 1, model.d_model, device=DEVICE)
             hooks.write("resid_post.1", lambda x: x + direction)
         cached = [int(step.tokens[0]) for step in model.stream(batch, 12)]
         ids = batch.input_ids
         for _ in range(12):
-            uncached = model.logits(
-                type(batch).from_ids([ids[0].tolist()], pad_id=model.pad_id), last_only=True
-            )
+            longer = type(batch).from_ids([ids[0].tolist()], pad_id=model.pad_id, device=DEVICE)
+            uncached = model.logits(longer, last_only=True)
             ids = torch.cat([ids, uncached.argmax(-1, keepdim=True)], dim=-1)
     assert cached == ids[0, batch.input_ids.shape[1] :].tolist()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from interpretops.models import Address, Batch, HookedModel, Prefix, common_prefix
 
-from ..conftest import ARCHITECTURES, byte_tokenizer, tiny_hf
+from ..conftest import ARCHITECTURES, DEVICE, byte_tokenizer, tiny_hf
 
 PROMPTS = ["same start: a", "same start: something longer", "same start: of it"]
 
@@ -20,12 +20,16 @@ def test_activations_after_a_prefix_are_those_of_whole_prompts(architecture: str
     assert len(shared) >= len("same start: ")
     prefix = Prefix.run(model, shared)
     rest = Batch.from_ids(
-        [row[len(shared) :] for row in rows], pad_id=model.pad_id, padding_side="right"
+        [row[len(shared) :] for row in rows],
+        pad_id=model.pad_id,
+        padding_side="right",
+        device=DEVICE,
     )
     with torch.no_grad():
         found = model.capture(rest, [site], after=prefix)[site]
         for row, ids in enumerate(rows):
-            whole = model.capture(Batch.from_ids([ids], pad_id=model.pad_id), [site])[site][0]
+            alone = Batch.from_ids([ids], pad_id=model.pad_id, device=DEVICE)
+            whole = model.capture(alone, [site])[site][0]
             own = int(rest.lengths[row])
             torch.testing.assert_close(found[row, :own], whole[-own:], rtol=1e-4, atol=1e-5)
 

@@ -9,7 +9,7 @@ import torch
 from interpretops.errors import InterpretOpsError
 from interpretops.models import SMOLLM2, HookedModel, run_batched
 
-from ..conftest import byte_tokenizer, tiny_hf
+from ..conftest import DEVICE, byte_tokenizer, tiny_hf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ def test_a_folder_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     hf = tiny_hf("llama")
     hf.save_pretrained(tmp_path / "m")
     byte_tokenizer().save_pretrained(tmp_path / "m")
-    loaded = HookedModel(str(tmp_path / "m"), dtype="float32", device="cpu", cache_dir=tmp_path)
+    loaded = HookedModel(str(tmp_path / "m"), dtype="float32", device=DEVICE, cache_dir=tmp_path)
     original = HookedModel.from_hf(hf, byte_tokenizer())
     batch = original.encode(["Hello"])
     assert torch.equal(loaded.logits(batch), original.logits(batch))

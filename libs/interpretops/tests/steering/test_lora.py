@@ -13,6 +13,8 @@ from interpretops.steering import Policy, SteeringSession
 from interpretops.steering.lora import LoraAdapter
 from interpretops.steering.lora_training import LoraGateSpec, train_lora_gate
 
+from ..conftest import DEVICE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -104,7 +106,7 @@ def test_a_gate_adds_what_merged_weights_would(tiny: HookedModel, tmp_path: Path
         torch.testing.assert_close(session.logits(batch), plain)
     with torch.no_grad():
         for path, (down, up) in made.weights.items():
-            tiny.hf.get_submodule(path).weight += 0.5 * up @ down
+            tiny.hf.get_submodule(path).weight += (0.5 * up @ down).to(DEVICE)
     merged = tiny.logits(batch)
     real = batch.attention_mask.bool()
     torch.testing.assert_close(gated[real], merged[real], rtol=1e-4, atol=1e-4)

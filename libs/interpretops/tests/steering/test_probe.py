@@ -27,7 +27,7 @@ def test_tokens_are_the_captured_ones_without_first_and_last(tiny: HookedModel) 
         expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:-2]
         assert int(tokens.real[row].sum()) == len(expected)
         found = tokens.x[row][tokens.real[row]].float()
-        torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)  # kept as bfloat16
+        torch.testing.assert_close(found, expected.cpu(), rtol=2e-2, atol=2e-2)  # kept as bfloat16
 
 
 def test_kinds_of_prompts_count_alike_in_a_threshold() -> None:
@@ -82,9 +82,9 @@ def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:
     site = Address("resid_post", 0)
     expected = probe.heads.scores(prompt_tokens(tiny, PROMPTS, 0, probe.skip))
     batch = tiny.encode(PROMPTS)
-    x = tiny.capture(batch, [site])[site]
-    real = batch.attention_mask.bool()
-    offset = torch.arange(real.shape[1]) - batch.last[:, None]
+    x = tiny.capture(batch, [site])[site].cpu()
+    real = batch.attention_mask.bool().cpu()
+    offset = torch.arange(real.shape[1]) - batch.last[:, None].cpu()
     found = torch.zeros(len(PROMPTS))
     for query, value in zip(probe.heads.queries, probe.heads.values, strict=True):
         reading = Reading(site, value, query, prompt_tail=None, skip=probe.skip)

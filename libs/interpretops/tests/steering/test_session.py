@@ -12,6 +12,8 @@ from interpretops.sae import TrainingRule, new_sae
 from interpretops.steering import Policy, SteeringSession
 from safetensors.torch import save_file
 
+from ..conftest import DEVICE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,7 +35,7 @@ class Shelf:
 def sae(tiny: HookedModel) -> SAE:
     torch.manual_seed(0)
     made = new_sae(TrainingRule(kind="jumprelu", k=4), tiny.d_model, 24)
-    return made.requires_grad_(False)
+    return made.requires_grad_(False).to(DEVICE)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def policy_of(tiny: HookedModel, tmp_path: Path) -> Any:
         data = {"meta": {"id": "p", "target_class": "t"}, "interventions": interventions, **more}
         return Policy.model_validate(data).within(tmp_path)
 
-    make.vectors = vectors  # type: ignore[attr-defined]
+    make.vectors = {name: vector.to(DEVICE) for name, vector in vectors.items()}  # type: ignore[attr-defined]
     return make
 
 
@@ -193,19 +195,21 @@ def test_a_span_touches_exactly_its_positions(tiny: HookedModel, policy_of: Any)
 
 
 def test_teacher_forcing_equals_generation(tiny: HookedModel, policy_of: Any) -> None:
-    tiny.end_ids = torch.tensor([], dtype=torch.int64)
+    tiny.end_ids = torch.tensor([], dtype=torch.int64, device=DEVICE)
     policy = policy_of(add("a", 2.0, span={"prompt_tail": 4, "answer_tokens": 3}))
     prompt = tiny.encode(PROMPTS[1:2])
     with SteeringSession(tiny, policy) as session:
         steps = [int(step.tokens[0]) for step in session.stream(prompt, 8)]
         ids = prompt.input_ids[0].tolist()
-        forced = type(prompt).from_ids([ids + steps], pad_id=0, prompt_lengths=[len(ids)])
+        forced = type(prompt).from_ids(
+            [ids + steps], pad_id=0, prompt_lengths=[len(ids)], device=DEVICE
+        )
         predicted = session.logits(forced)[0, len(ids) - 1 : -1].argmax(-1).tolist()
     assert predicted == steps
 
 
 def test_every_row_of_a_batch_equals_its_solo_run(tiny: HookedModel, policy_of: Any) -> None:
-    tiny.end_ids = torch.tensor([], dtype=torch.int64)
+    tiny.end_ids = torch.tensor([], dtype=torch.int64, device=DEVICE)
     prompts = [*PROMPTS, "What?"]
 
     def gated(threshold: float) -> Policy:

@@ -152,7 +152,7 @@ def search(
     found_on = [kept[i] for i in order[n_held : n_held + spec.pairs]]
     held_out = [kept[i] for i in order[:n_held]]
     saes = {
-        site.layer or 0: sae
+        site.layer or 0: sae.to(model.device)
         for site, sae in ({} if dictionary is None else dictionary.saes).items()
         if site.name == "resid_post"
     }
