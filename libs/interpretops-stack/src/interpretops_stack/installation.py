@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import secrets
@@ -109,16 +108,11 @@ def write_settings(
 
 def make_secrets(folder: StackFolder) -> None:
     """Make the keys of the installation that are not there yet."""
-    from interpretops_platform.rpc.identity import create_identity_keys
-    from interpretops_platform.security.peppers import Peppers
+    from interpretops_platform.security.key_files import create_key_file
 
-    with suppress(FileExistsError):
-        create_identity_keys(folder.secrets / "identity-keys")
-    with suppress(FileExistsError):
-        Peppers.create(folder.secrets / "pepper")
-    master_key = folder.secrets / "master-key"
-    if not master_key.exists():
-        write_privately(master_key, base64.b64encode(secrets.token_bytes(32)) + b"\n")
+    for name in ("identity-keys", "pepper", "master-key"):
+        with suppress(FileExistsError):
+            create_key_file(folder.secrets / name)
 
 
 async def prepare(folder: StackFolder, address: str) -> None:
@@ -136,7 +130,7 @@ async def prepare(folder: StackFolder, address: str) -> None:
     from interpretops_platform.__main__ import migrate_database
     from interpretops_platform.database.engine import Database
     from interpretops_platform.settings import load_settings
-    from interpretops_platform.tenants import create_tenant
+    from interpretops_platform.tenants import create_tenant, open_master_key
 
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     settings = load_settings(folder.config)
@@ -145,11 +139,7 @@ async def prepare(folder: StackFolder, address: str) -> None:
     try:
         tenant_id = await _tenant_id(database)
         if tenant_id is None:
-            from interpretops_platform.objects.sealed import FileMasterKey
-
-            path = settings.security.master_key_file
-            master_key = None if path is None else FileMasterKey.from_file(path)
-            tenant_id = await create_tenant(database, TENANT, master_key)
+            tenant_id = await create_tenant(database, TENANT, open_master_key(settings))
         await _make_keys(folder, database, tenant_id, settings.security.pepper_file)
         profile = json.loads(folder.profile.read_text())
         write_privately(folder.profile, json.dumps({**profile, "api": address}).encode())
