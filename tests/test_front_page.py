@@ -32,6 +32,9 @@ COMMANDS = [
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words[:3]))
 def test_a_command_has_the_verbs_and_options_it_is_shown_with(words: list[str]) -> None:
     command, rest = typer.main.get_command(app), words[1:]
+    while rest[0].startswith("--"):  # options of mechctl itself, each with its value
+        assert rest[0] in {name for option in command.params for name in option.opts}, words
+        rest = rest[2:]
     while hasattr(command, "commands"):
         assert rest[0] in command.commands, words
         command, rest = command.commands[rest[0]], rest[1:]

@@ -47,14 +47,14 @@ app.add_typer(artifacts.app, name="artifacts", rich_help_panel=proving)
 COMMANDS = "interpretops.commands"
 """Entry points of other packages: functions that add their commands to `mechctl`."""
 
-_STACK_COMMANDS = ("up", "down", "status", "logs")
+_STACK_COMMANDS = ("up", "down", "status", "logs", "tenants", "keys", "audit")
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def _add_commands_of_other_packages() -> None:
     for found in entry_points(group=COMMANDS):
         found.load()(app)
-    known = {
+    known = {group.name for group in app.registered_groups} | {
         command.name or getattr(command.callback, "__name__", "")
         for command in app.registered_commands
     }
