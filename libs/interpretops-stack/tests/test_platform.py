@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 
 import psutil
 import pytest
-from interpretops import Client
+from interpretops import Client, cli
 from interpretops.client import ApiError, JobState
 from interpretops.testing import save_tiny
 from interpretops_platform.embedded import temporary_folder
@@ -42,28 +43,27 @@ class Home:
         (self.path / "prompts.json").write_text(json.dumps(rows))
         self.folder = StackFolder(self.path / ".io_stack")
         self.port = free_port_from(18_080)
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "200",
-        }
-        for name in ("INTERPRETOPS_API", "INTERPRETOPS_API_KEY", "INTERPRETOPS_STACK"):
-            self.environment.pop(name, None)
 
     def mechctl(self, *words: str, status: int = 0) -> str:
-        """What a command says; it must end with this status."""
-        done = subprocess.run(
-            [sys.executable, "-m", "interpretops", *words],
-            cwd=self.path,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        assert done.returncode == status, done.stdout + done.stderr + self.logs()
-        return done.stdout + done.stderr
+        """What a command says; it must end with this status. It runs in this process: imports are slow."""
+        said = io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
+            patch.chdir(self.path)
+            patch.setattr(sys, "argv", ["mechctl", *words])
+            for console in (cli.console.out, cli.console.err):
+                patch.setattr(console, "_width", 200)
+            for name in ("INTERPRETOPS_API", "INTERPRETOPS_API_KEY", "INTERPRETOPS_STACK"):
+                patch.delenv(name, raising=False)
+            patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+            patch.setenv("OMP_NUM_THREADS", "1")
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        assert ended.value.code == status, said.getvalue() + self.logs()
+        return said.getvalue()
 
     def logs(self) -> str:
         """The end of every log, for a test that fails."""

@@ -40,6 +40,12 @@ def rotate(path: Path, *, max_bytes: int = MAX_BYTES, kept: int = KEPT) -> bool:
     return True
 
 
+def last_words(path: Path) -> str:
+    """The last line of a log, behind a colon, for a message; nothing where it is empty."""
+    lines = LogReader(path).last(1)
+    return f": {lines[0].event[:300]}" if lines else ""
+
+
 class LogReader:
     """Reads one log from its end on, across rotations.
 

@@ -23,7 +23,8 @@ class Program:
         name: How it is called in tables and logs; unique.
         what: What it does, in a few words.
         command: Its command line.
-        stage: Programs of one stage start together, once all earlier stages are ready.
+        stage: Programs of one stage start together, once all earlier stages are ready, and end after
+            those of later stages.
         ready: Whether it does what it is for; without it, running is enough.
         once: It is a task: ready when it has ended with status 0, and never started again.
         port: Where it listens, if it does.
@@ -32,6 +33,7 @@ class Program:
         user: The account it runs as, where that is another one.
         stop_signal: Asks it to end.
         grace_seconds: How long it may take to end by itself.
+        end_stage: Where it ends at another stage than it starts.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Program:
     user: str | None = None
     stop_signal: int = signal.SIGTERM
     grace_seconds: float = 30
+    end_stage: int | None = None
 
 
 def serves_grpc(port: int) -> Callable[[], bool]:

@@ -115,7 +115,8 @@ def platform_programs(
             "edge",
             "REST and OpenAI-compatible HTTP",
             (python, "-m", "interpretops_gateway", *config),
-            stage=3,
+            stage=2,  # its imports take a while, and it is not ready before the services are
+            end_stage=3,
             ready=answers_http(addresses.edge, "/readyz"),
             port=addresses.edge,
         ),

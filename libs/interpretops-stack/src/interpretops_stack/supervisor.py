@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interpretops_stack import processes
-from interpretops_stack.log_files import rotate
+from interpretops_stack.log_files import last_words, rotate
 from interpretops_stack.state import Phase, ProgramState, ProgramStatus, StackState
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ class Supervisor:
             for slot in slots:
                 if slot.crashes >= (1 if slot.program.once else _CRASHES_WHILE_STARTING):
                     raise StartError(
-                        f"{slot.program.name} {slot.status.ended} while the stack was starting",
+                        f"{slot.program.name} {slot.status.ended} while the stack was starting"
+                        f"{last_words(self._folder.log(slot.program.name))}",
                         f"see {self._folder.log(slot.program.name)}",
                     )
             if time.monotonic() > deadline:
@@ -187,7 +188,7 @@ class Supervisor:
             update={
                 "stop_signal": int(program.stop_signal),
                 "grace_seconds": program.grace_seconds,
-                "stage": program.stage,
+                "stage": program.stage if program.end_stage is None else program.end_stage,
             }
         )
         slot.status.since = time.time()

@@ -44,7 +44,10 @@ def list_artifacts(
     except ValueError as error:
         kinds = ", ".join(member.value for member in ArtifactKind)
         raise InterpretOpsError(f"there is no kind {kind!r}", fix=f"use one of {kinds}") from error
-    table = Table("id", "kind", "made", "size", "model", "summary", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", no_wrap=True)  # it is what other commands are given
+    for name in ("kind", "made", "size", "model", "summary"):
+        table.add_column(name)
     manifests = Workbench.open(config).store.ls(wanted)
     for manifest in manifests:
         table.add_row(
