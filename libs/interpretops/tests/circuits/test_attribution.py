@@ -64,7 +64,7 @@ def _bare(model: HookedModel, task: ContrastTask, embeds: torch.Tensor) -> Recor
 def _embeddings(model: HookedModel, task: ContrastTask, text: str) -> torch.Tensor:
     stem = model.tokenizer(task.behaviour.stem, add_special_tokens=False)["input_ids"]
     found: torch.Tensor = model.hf.get_input_embeddings()(
-        torch.tensor([[*model.token_ids(text), *stem]])
+        torch.tensor([[*model.token_ids(text), *stem]], device=model.device)
     )
     return found.detach()
 
@@ -75,7 +75,8 @@ def _bring_twins_together(model: HookedModel, distance: float) -> None:
     weight = model.hf.get_input_embeddings().weight
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        weight[z] = weight[a] + distance * torch.randn(weight.shape[1], generator=generator)
+        apart = torch.randn(weight.shape[1], generator=generator).to(weight.device)
+        weight[z] = weight[a] + distance * apart
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -48,7 +48,7 @@ def _who_got_it(pairs: int = 12) -> ContrastTask:
 def _logits(model: HookedModel, text: str) -> torch.Tensor:
     ids = model.tokenizer(text)["input_ids"]
     with torch.no_grad():
-        found: torch.Tensor = model.hf(torch.tensor([ids])).logits[0, -1]
+        found: torch.Tensor = model.hf(torch.tensor([ids], device=model.device)).logits[0, -1]
     return found
 
 
