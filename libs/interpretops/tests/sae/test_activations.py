@@ -12,6 +12,8 @@ from interpretops.models import Batch
 from interpretops.sae.activations import ModelActivations, TensorActivations
 from interpretops.sae.token_stream import TokenStream
 
+from ..conftest import DEVICE
+
 SITES = [Address("resid_post", 0), Address("mlp_out", 1)]
 
 
@@ -28,7 +30,7 @@ def _expected(tiny, stream):
     """Every row the stream should hold, from unpadded single-sequence forwards."""
     found = {address: [] for address in SITES}
     for i in range(len(stream)):
-        batch = Batch.from_ids([stream.row(i)], pad_id=0)
+        batch = Batch.from_ids([stream.row(i)], pad_id=0, device=DEVICE)
         for address, values in tiny.capture(batch, SITES).items():
             found[address].append(values[0, 1:])
     return {address: torch.cat(values) for address, values in found.items()}

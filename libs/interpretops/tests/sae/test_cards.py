@@ -10,6 +10,8 @@ from interpretops.sae import TokenStream, TrainingRule, describe_features, new_s
 from interpretops.sae.cards import TokenTexts, token_effects
 from interpretops.sae.dictionary import pack_cards, unpack_cards
 
+from ..conftest import DEVICE
+
 SITE = Address("resid_post", 1)
 
 
@@ -30,7 +32,7 @@ def _brute_force(model, sae, stream):
     """Every activation of every feature: `[sequence][position, feature]`."""
     codes = []
     for i in range(len(stream)):
-        batch = Batch.from_ids([stream.row(i)], pad_id=0)
+        batch = Batch.from_ids([stream.row(i)], pad_id=0, device=DEVICE)
         code = sae.encode(model.capture(batch, [SITE])[SITE][0])
         code[0] = 0  # skipped
         codes.append(code)
@@ -85,7 +87,9 @@ def test_promoted_tokens_are_those_whose_logits_the_direction_raises(make_tiny):
             model, sae, torch.tensor([7]), 5, TokenTexts(model)
         )
         with torch.no_grad():
-            logits = model.unembed(1e4 * sae.W_dec[7]) - model.unembed(torch.zeros(32))
+            logits = model.unembed(1e4 * sae.W_dec[7].to(DEVICE)) - model.unembed(
+                torch.zeros(32, device=DEVICE)
+            )
         best = [model.tokenizer.decode([t]) for t in logits.topk(5).indices.tolist()]
         worst = [model.tokenizer.decode([t]) for t in (-logits).topk(5).indices.tolist()]
         assert [effect.token for effect in promoted] == best

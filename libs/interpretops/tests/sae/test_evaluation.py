@@ -11,6 +11,8 @@ from interpretops.sae.calibration import single_reading_agreement
 from interpretops.sae.evaluation import evaluate_dictionary
 from torch.nn import functional
 
+from ..conftest import DEVICE
+
 SITE = Address("resid_post", 1)
 
 
@@ -42,7 +44,7 @@ def _empty(d, bias):
 def _activations(model, stream):
     rows = []
     for i in range(len(stream)):
-        batch = Batch.from_ids([stream.row(i)], pad_id=0)
+        batch = Batch.from_ids([stream.row(i)], pad_id=0, device=DEVICE)
         rows.append(model.capture(batch, [SITE])[SITE][0, 1:])
     return torch.cat(rows)
 
@@ -77,8 +79,9 @@ def test_cross_entropy_is_that_of_the_model(tiny):
     total, count = 0.0, 0
     for i in range(len(stream)):
         row = stream.row(i)
-        logits = tiny.logits(Batch.from_ids([row], pad_id=0))[0]
-        losses = functional.cross_entropy(logits[:-1], torch.tensor(row[1:]), reduction="none")
+        logits = tiny.logits(Batch.from_ids([row], pad_id=0, device=DEVICE))[0]
+        following = torch.tensor(row[1:], device=DEVICE)
+        losses = functional.cross_entropy(logits[:-1], following, reduction="none")
         total += float(losses[1:].sum())  # the first position is left alone, so not counted
         count += len(row) - 2
     found = evaluate_dictionary(tiny, {SITE: _perfect(32)}, stream, forward_tokens=50)[SITE]

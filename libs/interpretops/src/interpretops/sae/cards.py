@@ -226,7 +226,7 @@ def describe_features(
         sequence = torch.tensor(list(chunk)).unsqueeze(1).expand(used.shape)[used.cpu()]
         position = batch.position_ids[used].cpu()
         for address in sites:
-            code = saes[address].encode_sparse(found[address][used])
+            code = saes[address].to(model.device).encode_sparse(found[address][used])
             peaks[address].add(code, sequence, position)
         steps.advance(len(chunk))
         return used.sum(1).tolist()

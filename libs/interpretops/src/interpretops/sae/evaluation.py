@@ -132,6 +132,7 @@ def evaluate_dictionary(
     clean = run.clean(list(saes))
     found = {}
     for address, sae in saes.items():
+        sae.to(model.device)
         mean = torch.cat(clean.rows[address]).mean(0)
         losses = {}
         for name, replace in (
