@@ -42,7 +42,7 @@ def test_values_are_those_of_a_capture_of_each_prompt_alone(tiny, store) -> None
         assert got.tokens(i).tolist() == tiny.token_ids(text)
         for address, expected in alone.items():
             stored = got.activations(address)[rows.start : rows.stop]
-            torch.testing.assert_close(stored, expected[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(stored, expected[0].cpu(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2", "mistral", "gemma3_text", "olmo2"])
@@ -55,7 +55,7 @@ def test_padding_and_batching_change_no_value_on_any_architecture(
         rows = got.rows(i)
         for address, expected in model.capture(model.encode([text]), EVERYWHERE).items():
             stored = got.activations(address)[rows.start : rows.stop]
-            torch.testing.assert_close(stored, expected[0], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(stored, expected[0].cpu(), atol=1e-4, rtol=1e-4)
 
 
 def test_last_position_is_where_the_answer_begins(tiny, store) -> None:
@@ -67,7 +67,7 @@ def test_last_position_is_where_the_answer_begins(tiny, store) -> None:
         (expected,) = alone.values()
         row = got.rows(i).start
         torch.testing.assert_close(
-            got.activations("resid_post.1")[row], expected[0, -1], atol=1e-5, rtol=1e-5
+            got.activations("resid_post.1")[row], expected[0, -1].cpu(), atol=1e-5, rtol=1e-5
         )
         assert int(got.position_index[row]) == len(tiny.token_ids(text)) - 1
 
