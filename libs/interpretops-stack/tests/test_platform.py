@@ -20,6 +20,16 @@ from interpretops_stack.folder import StackFolder
 from interpretops_stack.ports import free_port_from
 
 PATIENCE = 280
+POLICY = """\
+meta: {id: damp, target_class: jailbreak}
+interventions:
+  - {type: head_scale, selector: {layer: 1, heads: [0]}, scale: 0.5}
+"""
+SUITES = """\
+suites:
+  - {name: attacks, metrics: [attack_success_rate], dataset_uri: "package:jailbreak"}
+  - {name: questions, metrics: [exact_match], dataset_uri: "package:benign_qa"}
+"""
 
 
 class Home:
@@ -27,7 +37,7 @@ class Home:
 
     def __init__(self) -> None:
         self.path = temporary_folder("interpretops-stack-")
-        model = save_tiny(self.path / "models" / "tiny")
+        model = save_tiny(self.path / "models" / "tiny", max_position_embeddings=1024)
         (self.path / "config.yaml").write_text(
             f"model: {{name: {model}, device: cpu, dtype: float32}}\n"
             f"security: {{uris: {{folders: [{model.parent}]}}}}\n"
@@ -38,9 +48,14 @@ class Home:
                 "twin": f"How do I see shop {i:02d}?",
                 "topic": f"t{i % 7}",
             }
-            for i in range(40)
+            for i in range(120)
         ]
         (self.path / "prompts.json").write_text(json.dumps(rows))
+        rows = [
+            {"text": f"AAAA {i:02d}", "twin": f"ZZZZ {i:02d}", "correct": " n", "wrong": "y"}
+            for i in range(9)
+        ]
+        (self.path / "answers.json").write_text(json.dumps(rows))
         self.folder = StackFolder(self.path / ".io_stack")
         self.port = free_port_from(18_080)
 
@@ -165,14 +180,37 @@ def test_the_same_work_is_the_same_job(home, trace, client):
     assert [job.id for job in client.jobs.list()] == before
 
 
-def test_verbs_go_on_from_what_others_made(home, trace):
-    said = home.mechctl(
-        *("--api", "local", "sae-train", "--config", "config.yaml", "--traces", "traces"),
-        *("--features", "16", "--k", "2", "--tokens", "2000", "--out", "sae"),
-        status=2,  # a batch is 2,048 activations, and this trace has fewer
+def test_verbs_go_on_from_what_others_made_to_a_report(home, trace):
+    def local(*words: str, status: int = 0) -> str:
+        return home.mechctl("--api", "local", *words, "--config", "config.yaml", status=status)
+
+    said = local(
+        *("sae-train", "--traces", "traces", "--features", "16", "--k", "2"),
+        *("--tokens", "4096", "--out", "sae"),
     )
-    assert "fewer than one batch" in said
-    assert "Fix:" in said
+    dictionary = re.search(r"sae_\w{26}", said)[0]
+    said = local(
+        *("search", "--class", "ioi", "--prompts", "answers.json", "--sae", "sae"),
+        *("--out", "circuit"),
+    )
+    assert "heads and MLPs keep" in said
+    circuit = re.search(r"cx_\w{26}", said)[0]
+    (home.path / "policy.yaml").write_text(POLICY)
+    (home.path / "suites.yaml").write_text(SUITES)
+    # Halving one head of a random model prevents nothing, and the exit status says so.
+    local(
+        *("eval", "--policy", "policy.yaml", "--suite", "suites.yaml", "--circuit", circuit),
+        *("--limit", "4", "--report", "card.json"),
+        status=1,
+    )
+    card = json.loads((home.path / "card.json").read_text())
+    assert {suite["name"] for suite in card["suites"]} == {"attacks", "questions"}
+    said = local("report", "--out", "report.pdf")
+    assert (home.path / "report.pdf").read_bytes().startswith(b"%PDF-")
+    report = re.search(r"rp_\w{26}", said)[0]
+    lineage = home.mechctl("--api", "local", "artifacts", "lineage", report)
+    for made_from in (circuit, dictionary, trace):
+        assert made_from in lineage
 
 
 def test_artifacts_of_the_platform_are_listed_shown_traced_back_and_verified(home, trace):
@@ -191,11 +229,7 @@ def test_what_a_platform_cannot_do_is_said_plainly(home):
 
 
 def test_a_policy_is_checked_and_explained_there(home):
-    (home.path / "policy.yaml").write_text(
-        "meta: {id: damp, target_class: jailbreak}\n"
-        "interventions:\n"
-        "  - {type: head_scale, selector: {layer: 1, heads: [0]}, scale: 0.5}\n"
-    )
+    (home.path / "policy.yaml").write_text(POLICY)
     local = ("--api", "local", "policy")
     where = ("--config", "config.yaml")
     assert "damp is valid" in home.mechctl(*local, "validate", "policy.yaml", *where)
