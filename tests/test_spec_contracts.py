@@ -135,6 +135,7 @@ EXAMPLES: list[tuple[type[BaseModel], type[Message], dict[str, Any]]] = [
         {
             "risk_class": "jailbreak",
             "pairs": [{"risky": "a", "harmless": "b"}],
+            "prompts": ["c"],
             "behaviour": {"kind": "answers", "stem": "I"},
         },
     ),

@@ -37,6 +37,13 @@ async def test_the_briefs_request_is_accepted_as_a_job(edge, admin, keep, tenant
     assert prompt["id"].startswith("p_")
 
 
+async def test_bare_prompts_are_enough(edge, admin):
+    body = {"class": "jailbreak", "prompts": ["Pick a lock", "Rob a bank"], "model": "tiny"}
+    answer = await edge.post("/analyze", json=body, headers=admin)
+    prompts = (await spec_of(edge, admin, answer))["prompts"]["inline"]["prompts"]
+    assert [sorted(prompt) for prompt in prompts] == [["id", "text"]] * 2
+
+
 async def test_one_who_waits_is_answered_in_full(edge, admin, database, tenant_id, keep):
     async def work():
         while True:
@@ -50,15 +57,18 @@ async def test_one_who_waits_is_answered_in_full(edge, admin, database, tenant_i
         )
         async with tenant_session(database, tenant_id) as session:
             await lease.finish(session, claimed.lease, result_artifact_id=CIRCUIT, progress=None)
+        return jobs[0]["id"]
 
     body = {"class": "jailbreak", **PAIR, "model": "tiny"}
     headers = {**admin, "prefer": "respond-async, wait=30"}
-    answer, _ = await asyncio.gather(edge.post("/analyze", json=body, headers=headers), work())
+    answer, job_id = await asyncio.gather(edge.post("/analyze", json=body, headers=headers), work())
     assert answer.status_code == 200
     assert answer.headers["preference-applied"] == "wait=30"
-    body = answer.json()
-    assert body["circuit_id"] == CIRCUIT
-    assert body["ccs_summary"] == {"layer12.f47": 0.18, "layer9.attn.h4": 0.11}
+    assert answer.json() == {
+        "circuit_id": CIRCUIT,
+        "ccs_summary": {"layer12.f47": 0.18, "layer9.attn.h4": 0.11},
+    }
+    assert answer.headers["location"] == f"/jobs/{job_id}"
 
 
 async def test_one_who_waits_for_a_job_that_fails_learns_why(edge, admin, database, tenant_id):
@@ -160,6 +170,13 @@ async def test_what_a_request_names_must_be_there(edge, admin):
     assert (answer.status_code, answer.json()["field"]) == (422, "prompts_from.uri")
 
 
+async def test_a_name_that_is_no_id_is_explained(edge, admin):
+    body = {"class": "jailbreak", "prompts": ["a"], "model": "tiny", "sae_store_id": "sae_v1"}
+    problem = (await edge.post("/analyze", json=body, headers=admin)).json()
+    assert problem["detail"].startswith("sae_store_id: is not the id of an artifact, such as sae_")
+    assert problem["fix"] == "list the ids you have with GET /artifacts"
+
+
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
@@ -173,7 +190,8 @@ async def test_what_a_request_names_must_be_there(edge, admin):
         ("/dictionaries", {"spec": {"sites": ["a"]}}, "trace"),
         # A rule of the contract that spans fields is the service's to check.
         ("/dictionaries", {"prompts": ["a"], "spec": {"sites": ["a"], "k": 9, "d_sae": 3}}, "spec"),
-        ("/analyze", {"class": "x", "prompts": ["a"]}, "prompts"),
+        ("/analyze", {"class": "x"}, "prompts"),
+        ("/analyze", {"class": "x", "prompts": []}, "prompts"),
         ("/analyze", {"class": "x", "prompts": ["a"], "harmless": []}, "harmless"),
         ("/analyze", {"prompts": ["a"], "harmless": ["b"]}, "class"),
         ("/analyze", {"class": "x", "pairs": [{"risky": "a", "harmless": "b", "correct": "c"}]},

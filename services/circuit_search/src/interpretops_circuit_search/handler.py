@@ -10,7 +10,7 @@ from interpretops.circuits import (
     ContrastTask,
     SearchSpec,
     behaviour_for,
-    pairs_of,
+    contrast_of,
     search,
 )
 from interpretops.sae import Dictionary
@@ -41,18 +41,20 @@ def find_circuit(bench: Bench, request: SubmitSearchRequest) -> Circuit:
 
 
 def _task(bench: Bench, request: SubmitSearchRequest) -> ContrastTask:
-    """The contrast: the request's own pairs first, scrubbed, then those that its prompts make."""
+    """The contrast: the request's own pairs and prompts first, scrubbed, then its source's."""
     given = bench.spec(ContrastTask, request.task, "task", pairs=())
     redactor = bench.redactor
-    pairs = given.pairs
+    pairs, prompts = given.pairs, given.prompts
     if redactor is not None:
         pairs = tuple(_scrubbed(pair, redactor) for pair in pairs)
+        prompts = tuple(redactor.scrub(prompt)[0] for prompt in prompts)
     if request.HasField("prompts"):
-        pairs += pairs_of(bench.prompts(request.prompts))
+        with_twin, without = contrast_of(bench.prompts(request.prompts))
+        pairs, prompts = pairs + with_twin, prompts + without
     behaviour = given.behaviour
     if not request.task.HasField("behaviour"):
         behaviour = behaviour_for(given.risk_class, pairs)
-    return given.model_copy(update={"pairs": pairs, "behaviour": behaviour})
+    return given.model_copy(update={"pairs": pairs, "prompts": prompts, "behaviour": behaviour})
 
 
 def _scrubbed(pair: ContrastPair, redactor: Redactor) -> ContrastPair:

@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from interpretops_gateway.contracts import ARTIFACT_ID
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -63,6 +65,7 @@ _FIXES = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "send JSON with Content-Type: application/json",
     HTTPStatus.BAD_REQUEST: "send valid JSON",
 }
+_NO_ARTIFACT = "is not the id of an artifact, such as sae_01ARZ3NDEKTSV4RRFFQ69G5FAV"
 _RETRY_SECONDS = 2.0
 _MAX_ERRORS = 50
 _MAX_MESSAGE = 500
@@ -243,7 +246,9 @@ def _of_validation(error: RequestValidationError) -> ProblemDocument:
     return ProblemDocument(
         **_kind(HTTPStatus.UNPROCESSABLE_ENTITY),
         detail=f"{name}: {first.problem}",
-        fix="correct the request",
+        fix="list the ids you have with GET /artifacts"
+        if first.problem == _NO_ARTIFACT
+        else "correct the request",
         field=first.field or None,
         errors=found,
     )
@@ -256,6 +261,8 @@ def _field_of(item: Mapping[str, Any]) -> ProblemField:
     if rule == "json_invalid":
         path = []
     said = said.removeprefix("Value error, ")
+    if item.get("ctx", {}).get("pattern") == ARTIFACT_ID:
+        said = _NO_ARTIFACT
     return ProblemField(
         field=field_path(path), where=str(where), problem=said[:_MAX_MESSAGE], rule=rule
     )

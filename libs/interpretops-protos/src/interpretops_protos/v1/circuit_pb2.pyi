@@ -206,6 +206,7 @@ class ContrastTask(_message.Message):
     RISK_CLASS_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     BEHAVIOUR_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     risk_class: _builtins.str
     """The name of the risk."""
     @_builtins.property
@@ -216,16 +217,23 @@ class ContrastTask(_message.Message):
         insults for `toxicity`, else refusals.
         """
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Risky prompts without a twin: each is compared with harmless prompts of the project's own that
+        have as many tokens.
+        """
+
     def __init__(
         self,
         *,
         risk_class: _builtins.str = ...,
         pairs: _abc.Iterable[Global___ContrastPair] | None = ...,
         behaviour: Global___Behaviour | None = ...,
+        prompts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "behaviour", b"behaviour"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "behaviour", b"behaviour", "pairs", b"pairs", "risk_class", b"risk_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour", "behaviour", b"behaviour", "pairs", b"pairs", "prompts", b"prompts", "risk_class", b"risk_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__behaviour: _TypeAlias = _typing.Literal["behaviour"]  # noqa: Y015
     _WhichOneofArgType__behaviour: _TypeAlias = _typing.Literal["_behaviour", b"_behaviour"]  # noqa: Y015

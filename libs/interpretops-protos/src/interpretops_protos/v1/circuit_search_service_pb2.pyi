@@ -41,7 +41,7 @@ class SubmitSearchRequest(_message.Message):
     def task(self) -> _circuit_pb2.ContrastTask: ...
     @_builtins.property
     def prompts(self) -> _prompt_pb2.PromptSource:
-        """Prompts whose harmless twins make further pairs, behind those of the task."""
+        """Further prompts, behind those of the task: beside their twins, or without where they have none."""
 
     @_builtins.property
     def dictionary(self) -> _artifact_pb2.ArtifactRef:

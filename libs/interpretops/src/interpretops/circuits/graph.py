@@ -111,6 +111,34 @@ class Calibration(_Part):
     n: int
 
 
+class Borrowed(_Part):
+    """Where the harmless side of pairs came from that were given without one.
+
+    Attributes:
+        source: The twins of these packaged prompts, of the training split.
+        seed: Draws them.
+        pairs: How many pairs they made.
+        prompts: How many risky prompts these pairs share.
+        unmatched: Risky prompts for which no harmless one has as many tokens.
+    """
+
+    source: str
+    seed: int
+    pairs: int
+    prompts: int
+    unmatched: int
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        left_out = f" ({self.unmatched} found no match)" if self.unmatched else ""
+        return (
+            f"{self.prompts} prompts without a harmless twin{left_out} were compared with harmless "
+            f"texts of equal length from {self.source}, in {self.pairs} pairs. These differ in topic "
+            "too, and pairs that share a prompt are not independent"
+        )
+
+
 class CircuitGraph(_Part):
     """A circuit, in this system's own readable schema (version 1).
 
@@ -137,6 +165,7 @@ class CircuitGraph(_Part):
         pairs: Pairs that the circuit was found on.
         dropped: Pairs left out because the twins differ in their number of tokens.
         components: How many heads and MLPs the model has.
+        borrowed: Where the harmless prompts came from if they were not given; else None.
     """
 
     schema_version: Literal[1] = 1
@@ -156,3 +185,4 @@ class CircuitGraph(_Part):
     pairs: int
     dropped: int
     components: int
+    borrowed: Borrowed | None = None

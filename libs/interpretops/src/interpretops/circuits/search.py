@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 
 from interpretops.artifacts import ArtifactKind, Handle
 from interpretops.circuits.batches import Batches
+from interpretops.circuits.borrowing import with_borrowed
 from interpretops.circuits.export import attribution_graph
 from interpretops.circuits.graph import (
+    Borrowed,
     Calibration,
     CircuitGraph,
     Measured,
@@ -123,7 +125,7 @@ def search(
 
     Args:
         model: The model.
-        task: The contrast.
+        task: The contrast; its prompts without a twin are compared with harmless ones of equal length.
         spec: How to search.
         dictionary: Dictionaries whose features are to be scored.
         redacted: Kinds of personal information that were looked for in the task's prompts, which the
@@ -136,7 +138,8 @@ def search(
             risky and harmless prompts.
         Cancelled: When the monitor stops the work.
     """
-    key = _Key(spec=spec, task=task)
+    task, borrowed = with_borrowed(model, task, seed=spec.seed)
+    key = _Key(spec=spec, task=task, borrowed=borrowed)
     parents = [] if dictionary is None else [dictionary.id]
     found = store.find(ArtifactKind.CIRCUIT, key, model=model.ref, parents=parents)
     if found is not None:
@@ -167,6 +170,7 @@ def search(
         scores = batches.attribute(spec.ig_steps)
         draft.write_tensors(SCORES, {str(u): s for u, s in scores.items() if u.is_component})
         graph = _measure(model, task, spec, batches, held, effect, scores, dropped, monitor)
+        graph = graph.model_copy(update={"borrowed": borrowed})
         draft.write_json(GRAPH, graph)
         draft.write_json(ATTRIBUTION_GRAPH, attribution_graph(graph, model.ref, task))
         manifest = draft.commit(
@@ -186,6 +190,7 @@ class _Key(BaseModel):
 
     spec: SearchSpec
     task: ContrastTask
+    borrowed: Borrowed | None
 
 
 def _require_effect(batches: Batches, held: Batches) -> Measured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,12 +38,8 @@ class ContrastPair(BaseModel):
     wrong: str | None = Field(default=None, min_length=1)
 
 
-def pairs_of(prompts: PromptSet) -> tuple[ContrastPair, ...]:
-    """Prompts that have a harmless twin, each beside it.
-
-    Raises:
-        InterpretOpsError: When none has.
-    """
+def contrast_of(prompts: PromptSet) -> tuple[tuple[ContrastPair, ...], tuple[str, ...]]:
+    """Prompts that have a harmless twin, each beside it, and the texts of those that have none."""
     pairs = tuple(
         ContrastPair(
             risky=prompt.text,
@@ -55,6 +51,16 @@ def pairs_of(prompts: PromptSet) -> tuple[ContrastPair, ...]:
         for prompt in prompts
         if prompt.twin is not None
     )
+    return pairs, tuple(prompt.text for prompt in prompts if prompt.twin is None)
+
+
+def pairs_of(prompts: PromptSet) -> tuple[ContrastPair, ...]:
+    """Prompts that have a harmless twin, each beside it.
+
+    Raises:
+        InterpretOpsError: When none has.
+    """
+    pairs, _ = contrast_of(prompts)
     if not pairs:
         raise InterpretOpsError(
             f"no prompt of {prompts.source} has a harmless twin to compare with",
@@ -69,6 +75,8 @@ class ContrastTask(BaseModel):
     Attributes:
         risk_class: The name of the risk.
         pairs: Prompts.
+        prompts: Risky prompts without a twin, which a search compares with harmless ones of the
+            project's own; see `borrowing`.
         behaviour: What is read off the next token; refusing against complying by default.
     """
 
@@ -76,6 +84,7 @@ class ContrastTask(BaseModel):
 
     risk_class: str = Field(min_length=1)
     pairs: tuple[ContrastPair, ...]
+    prompts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     behaviour: Behaviour = REFUSAL
 
     def token_ids(self, model: HookedModel, prompt: str) -> list[int]:

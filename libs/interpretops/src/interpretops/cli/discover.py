@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from interpretops.artifacts import Manifest
-    from interpretops.circuits import ContrastPair
     from interpretops.prompts import PromptSet
 
 PromptsOption = Annotated[
@@ -149,8 +148,9 @@ def search(
     seed: Annotated[int, typer.Option(help="Draws pairs and resamples.")] = 0,
     out_dir: OutOption = None,
 ) -> None:
-    """Find the circuit behind a risk, from risky prompts that each have a harmless twin.
+    """Find the circuit behind a risk: the units that tell risky prompts from harmless ones.
 
+    A prompt with a "twin" is compared with it, others with packaged harmless prompts of equal length.
     Prompts with a "correct" and a "wrong" continuation are compared by these instead.
 
     Example: mechctl search --class jailbreak --prompts package:jailbreak --sae sae --out circuits
@@ -159,11 +159,12 @@ def search(
     from interpretops.cli.validate import checked
 
     bench = Workbench.open(config)
-    contrast = contrast_pairs(prompts, split, bench)
+    pairs_given, without_twin = circuits.contrast_of(prompts_of_split(prompts, split, bench))
     task = circuits.ContrastTask(
         risk_class=risk_class,
-        pairs=contrast,
-        behaviour=circuits.behaviour_for(risk_class, contrast),
+        pairs=pairs_given,
+        prompts=without_twin,
+        behaviour=circuits.behaviour_for(risk_class, pairs_given),
     )
     spec = checked(
         circuits.SearchSpec,
@@ -199,20 +200,28 @@ def show_circuit(circuit: object) -> None:
         f"{graph.split_half.value:.2f}; estimates against exact patching: rank correlation "
         f"{graph.calibration.spearman:.2f} (n = {graph.calibration.n})."
     )
+    if graph.borrowed is not None:
+        out.print(f"[yellow]{graph.borrowed.words}.[/]")
 
 
-def contrast_pairs(ref: str, split: str, bench: Workbench) -> tuple[ContrastPair, ...]:
-    """Prompts beside their harmless twins, of one split where prompts have one.
+def prompts_of_split(ref: str, split: str, bench: Workbench) -> PromptSet:
+    """Prompts, of one split where they have one.
 
     Raises:
-        InterpretOpsError: When there are none.
+        InterpretOpsError: When that split has none.
     """
-    from interpretops.circuits import pairs_of
+    from interpretops.errors import InterpretOpsError
 
     loaded = load_redacted(ref, bench)
-    if any(prompt.split is not None for prompt in loaded):
-        loaded = loaded.filter(lambda prompt: prompt.split == split)
-    return pairs_of(loaded)
+    if all(prompt.split is None for prompt in loaded):
+        return loaded
+    chosen = loaded.filter(lambda prompt: prompt.split == split)
+    if not len(chosen):
+        raise InterpretOpsError(
+            f"no prompt of {loaded.source} is in the {split} split",
+            fix="name another one with --split",
+        )
+    return chosen
 
 
 def load_redacted(ref: str, bench: Workbench) -> PromptSet:

@@ -13,9 +13,9 @@ from interpretops.cli.discover import (
     LayersOption,
     PromptsOption,
     chosen_layers,
-    contrast_pairs,
     finish,
     load_redacted,
+    prompts_of_split,
 )
 from interpretops.cli.options import ConfigOption, OutOption, SaeOption
 
@@ -96,7 +96,7 @@ def train_lora(
     import random
 
     from interpretops.artifacts.objects import write_atomically
-    from interpretops.circuits import ContrastTask
+    from interpretops.circuits import ContrastTask, pairs_of
     from interpretops.cli.validate import checked
     from interpretops.steering import LoraGateSpec, Policy, train_lora_gate
     from interpretops.steering.policy import (
@@ -135,7 +135,7 @@ def train_lora(
         adapter=ADAPTER,
     )
     _make_way(out_dir)
-    contrast = contrast_pairs(prompts, split, bench)
+    contrast = pairs_of(prompts_of_split(prompts, split, bench))
     drawn = random.Random(seed).sample(contrast, min(pairs, len(contrast)))
     task = ContrastTask(risk_class=risk_class, pairs=tuple(drawn))
     with watching() as monitor:

@@ -165,7 +165,8 @@ class RemoteBench(Workbench):
 
         asked = {
             "risk_class": task.risk_class,
-            "pairs": list(task.pairs),
+            "pairs": list(task.pairs) or None,
+            "prompts": list(task.prompts) or None,
             "dictionary": None if dictionary is None else self.store.get(dictionary).id,
             "spec": spec,
             "model": self._model,

@@ -371,12 +371,14 @@ class Circuits(_Room):
         model: str | None = None,
         key: str | None = None,
     ) -> Job:
-        """Find the heads, MLPs and features that tell risky prompts from their harmless twins.
+        """Find the heads, MLPs and features that tell risky prompts from harmless ones.
+
+        A prompt without a twin is compared with packaged harmless prompts of equal length.
 
         Args:
             risk_class: Name of the risk, such as `jailbreak`.
             prompts: Risky prompts; see `Traces.create`.
-            harmless: A twin of each, where prompts carry none.
+            harmless: A twin of each, where prompts bring none of their own.
             pairs: Or pairs of `risky` and `harmless`.
             behaviour: What is read off the next token; by default fit for the class.
             dictionary: Id of a dictionary whose features are scored too.

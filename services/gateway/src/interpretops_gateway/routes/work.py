@@ -136,7 +136,6 @@ class AnalyzeResult(BaseModel):
         description="Causal Contribution Score by unit, strongest first, where it was measured.",
         examples=[{"layer12.f47": 0.18, "layer9.attn.h4": 0.11}],
     )
-    job_id: str
 
 
 class EvalResult(BaseModel):
@@ -248,9 +247,10 @@ async def submit_dictionary(edge: EdgeDep, wishes: WishesDep, body: DictionaryBo
 async def analyze(edge: EdgeDep, wishes: WishesDep, body: AnalyzeBody) -> Response:
     """Find the circuit behind a risk.
 
-    That is the heads, MLPs and features that tell risky prompts from harmless ones of the same form.
-    Give each risky prompt a harmless twin, in `harmless` or as its `twin`. With `sae_store_id` the
-    features of a dictionary are scored too. With `Prefer: wait=600` the answer is
+    That is the heads, MLPs and features that tell risky prompts from harmless ones. A risky prompt
+    may bring a harmless twin, in `harmless` or as its `twin`; one without is compared with packaged
+    harmless prompts of equal length, and `borrowed` in the circuit's graph says so. With
+    `sae_store_id` the features of a dictionary are scored too. With `Prefer: wait=600` the answer is
     `{"circuit_id", "ccs_summary"}`.
     """
     if body.sae_store_id is not None and body.dictionary is not None:
@@ -266,7 +266,7 @@ async def analyze(edge: EdgeDep, wishes: WishesDep, body: AnalyzeBody) -> Respon
 
     async def show(job: Job) -> AnalyzeResult:
         graph = await read_json(edge, made(job), CIRCUIT_FILE)
-        return AnalyzeResult(circuit_id=made(job), ccs_summary=ccs_summary(graph), job_id=job.id)
+        return AnalyzeResult(circuit_id=made(job), ccs_summary=ccs_summary(graph))
 
     renames = (
         *MODEL_FIELDS,
