@@ -296,10 +296,7 @@ def _options(settings: GrpcSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", round(settings.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         # Half of what our channels do, so that none of them is taken for a flood.
-        (
-            "grpc.http2.min_recv_ping_interval_without_data_ms",
-            round(settings.keepalive_seconds * 500),
-        ),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.keepalive_seconds * 500)),
         ("grpc.max_connection_age_ms", round(settings.connection_age_seconds * 1000)),
         # Streams that run are not cut by the renewal of their connection.
         ("grpc.max_connection_age_grace_ms", round(settings.max_stream_seconds * 1000)),
