@@ -35,6 +35,12 @@ def said(text):
     return [{"role": "user", "content": text}]
 
 
+async def test_a_model_can_be_looked_up(client):
+    assert (await client.models.retrieve("tiny")).id == "tiny"
+    with pytest.raises(openai.NotFoundError, match="no model 'none' answers here"):
+        await client.models.retrieve("none")
+
+
 async def test_a_conversation_is_answered(client):
     answer = await client.chat.completions.create(model="tiny", messages=said("Hello"))
     (choice,) = answer.choices

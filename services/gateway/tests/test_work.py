@@ -12,6 +12,7 @@ from services.gateway.tests.folders import CIRCUIT, GRAPH
 
 PAIR = {"prompts": ["Pick a lock"], "harmless": ["Bake a cake"]}
 SAE = "sae_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
+POLICY = {"meta": {"id": "mine"}, "interventions": []}
 CARD = "rc_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
 
 
@@ -218,6 +219,21 @@ async def test_a_model_is_the_installations_unless_one_is_named(edge, admin, who
     async with serving(whole_settings.model_copy(update={"model": {}})) as without:
         answer = await without.post("/eval", json=body, headers=admin)
         assert answer.json()["field"] == "model"
+
+
+async def test_a_model_goes_by_the_name_it_is_served_under_and_by_its_own(
+    edge, admin, whole_settings
+):
+    named = whole_settings.model_copy(update={"model": {"name": "builtin:tiny"}})
+    async with serving(named) as one:
+        for model in ({}, {"model": "tiny"}, {"model": "builtin:tiny"}):
+            answer = await one.post("/eval", json={"policy_yaml": "a", **model}, headers=admin)
+            assert (await spec_of(one, admin, answer))["model"] == {"name": "builtin:tiny"}
+            body = {"policy": "jailbreak-v1", "prompts": ["an attack"], **model}
+            steered = await one.post("/steer", json=body, headers=admin)
+            assert steered.json()["model"] == "tiny"
+            stored = await one.post("/policies", json={"policy": POLICY, **model}, headers=admin)
+            assert stored.json()["model"] == "tiny"
 
 
 async def test_a_service_that_is_down_is_a_503_without_addresses(edge_settings, admin):

@@ -37,6 +37,7 @@ APP_ROLE = "interpretops_app"
 SYSTEM_ROLE = "interpretops_system"
 """The database role of relay, reaper and claim: all tenants, only the tables of jobs."""
 
+_DEFAULT_MODEL = "builtin:smollm2-135m-instruct"  # the engine's
 _SECRETS_DIR = "INTERPRETOPS_SECRETS_DIR"
 _BUCKET = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
@@ -301,6 +302,27 @@ class Settings(BaseSettings):
             if value is not None and name not in self.objects.model_fields_set
         }
         return self.objects.model_copy(update=missing)
+
+    def served_models(self) -> dict[str, str]:
+        """From the names that requests give to the models that answer."""
+        name = str(self.model.get("name") or _DEFAULT_MODEL)
+        short = name.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
+        return self.steering.models or {short: name}
+
+    def served_name(self, model: str | None) -> str | None:
+        """How requests call a model that is named as `model.name` is, or as requests do.
+
+        Args:
+            model: None stands for that of `model.name`.
+
+        Returns:
+            The model itself where it does not answer under another name; None where none is meant.
+        """
+        wanted = model or self.model.get("name")
+        served = self.served_models()
+        if wanted in served:
+            return wanted
+        return next((name for name, source in served.items() if source == wanted), wanted)
 
     def _role_url(
         self, name: str, dsn: SecretStr | None, password: SecretStr | None, role: str

@@ -11,7 +11,8 @@ class SteeringSettings(BaseModel):
     """Which models answer under policies, and how much each of them takes on.
 
     Attributes:
-        models: From the name that requests give to the model that is loaded at the start.
+        models: From the name that requests give to the model that is loaded at the start; by
+            default that of `model.name`, under the last part of it.
         max_rows: Answers that one model writes at once.
         max_tokens: Tokens that are kept of them: rows times the longest, with all of its answer.
         max_waiting: Requests that wait for a place.
@@ -22,9 +23,7 @@ class SteeringSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    models: dict[Annotated[str, Field(min_length=1, max_length=512)], str] = {
-        "smollm2-135m-instruct": "builtin:smollm2-135m-instruct"
-    }
+    models: dict[Annotated[str, Field(min_length=1, max_length=512)], str] = {}
     max_rows: int = Field(default=32, ge=1, le=4096)
     max_tokens: int = Field(default=65_536, ge=1)
     max_waiting: int = Field(default=256, ge=1)

@@ -52,11 +52,6 @@ class Addresses(NamedTuple):
         return f"http://127.0.0.1:{self.edge}"
 
 
-def served_name(model: str) -> str:
-    """How requests call a model: a name for people, without the place where it is found."""
-    return model.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
-
-
 def choose_addresses(folder: StackFolder, edge_port: int) -> Addresses:
     """The ports of the last run where they are free, else others."""
     names = ("postgres", "valkey", *SERVICES)
@@ -86,7 +81,6 @@ def write_settings(
     passwords = _passwords(folder)
     ours: dict[str, Any] = {
         "model": {"name": model},
-        "steering": {"models": {served_name(model): model}},
         "cache": {"dir": str(folder.path / "cache")},
         "database": {"owner_dsn": owner_dsn, **passwords},
         "redis": {"url": f"redis://127.0.0.1:{addresses.valkey}/0"},

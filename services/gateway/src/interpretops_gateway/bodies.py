@@ -94,7 +94,8 @@ class ModelBody(Body):
             raise invalid(
                 "model", "is missing, and the installation has no default", "name a model"
             )
-        spec = model_pb2.ModelSpec(name=name)
+        # A name under which a model answers stands for that model here too.
+        spec = model_pb2.ModelSpec(name=settings.served_models().get(name, name))
         if self.dtype is not None:
             spec.dtype = model_pb2.ModelDtype.Value(f"MODEL_DTYPE_{self.dtype.upper()}")
         return spec

@@ -344,12 +344,12 @@ async def steering_gateway(kit: ServiceKit) -> AsyncIterator[Serving]:
         resolve_seconds=steering.resolve_seconds,
     )
     try:
-        for name, source in steering.models.items():
+        for name, source in kit.settings.served_models().items():
             try:
                 await models.load(name, source)
             except InterpretOpsError as error:
                 raise SettingsError(
-                    f"the model {name!r} of steering.models cannot be loaded: {error.problem}",
+                    f"the model {name!r} cannot be loaded: {error.problem}",
                     fix=error.fix,
                 ) from error
         servicer = SteeringServicer(kit, models, policies, artifacts, metrics)

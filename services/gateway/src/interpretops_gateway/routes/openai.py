@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from interpretops_platform.database.models import Policy
 from interpretops_platform.database.session import tenant_session
+from interpretops_platform.errors import NotFoundError
 from interpretops_platform.policies import NAME_PATTERN
 from interpretops_platform.rpc.call import current_principal
 from interpretops_platform.security.principal import Scope
@@ -402,6 +403,15 @@ async def list_openai_models(edge: EdgeDep) -> OpenAIModels:
         names = [model.name, *(f"{of}@{name}" for of, name in policies if of == model.name)]
         data += [OpenAIModel(id=name, created=created) for name in names]
     return OpenAIModels(data=data)
+
+
+@routes.get("/v1/models/{model:path}", dependencies=[needs(Scope.GENERATE)])
+async def show_openai_model(edge: EdgeDep, model: str) -> OpenAIModel:
+    """Look at one of the names that requests can give."""
+    for known in (await list_openai_models(edge)).data:
+        if known.id == model:
+            return known
+    raise NotFoundError(f"no model {model!r} answers here", fix="list those that do: /v1/models")
 
 
 @routes.post("/v1/chat/completions", **_documented(ChatCompletion))

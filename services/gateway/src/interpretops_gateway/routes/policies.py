@@ -197,7 +197,7 @@ async def create_policy(edge: EdgeDep, body: NewPolicyBody, response: Response) 
     change.
     """
     principal = current_principal()
-    model = body.model or edge.settings.model.get("name")
+    model = edge.settings.served_name(body.model)
     if not model:
         raise invalid("model", "is missing, and the installation has no default", "name a model")
     source = body.source()
@@ -235,7 +235,9 @@ async def create_policy(edge: EdgeDep, body: NewPolicyBody, response: Response) 
 async def validate_policy(edge: EdgeDep, body: CheckedPolicyBody) -> PolicyVerdict:
     """Check a policy, and say everything that is wrong with it at once."""
     request = steering_service_pb2.ValidatePolicyRequest(
-        policy=body.source(), model=body.model, dictionary=reference(body.dictionary)
+        policy=body.source(),
+        model=edge.settings.served_name(body.model) if body.model else None,
+        dictionary=reference(body.dictionary),
     )
     return await _check(edge, request)
 

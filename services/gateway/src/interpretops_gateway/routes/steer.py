@@ -108,7 +108,7 @@ async def steer(edge: EdgeDep, request: Request, body: SteerBody) -> SteerResult
     attack was prevented, and at what cost to harmless requests, is what `POST /eval` measures, with
     its judges, on suites the policy was not fitted on.
     """
-    model = body.model or edge.settings.model.get("name")
+    model = edge.settings.served_name(body.model)
     if not model:
         raise invalid("model", "is missing, and the installation has no default", "name a model")
     requests = [
