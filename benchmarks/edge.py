@@ -34,9 +34,9 @@ from interpretops_platform.database.session import tenant_session
 from interpretops_platform.embedded import EmbeddedPostgres, EmbeddedValkey, temporary_folder
 from interpretops_platform.rpc.call import acting_as
 from interpretops_platform.rpc.client import Channels
-from interpretops_platform.rpc.identity import create_identity_keys
 from interpretops_platform.rpc.server import identity_tokens
 from interpretops_platform.security import keys
+from interpretops_platform.security.key_files import create_key_file
 from interpretops_platform.security.key_store import add_key
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Principal, Role
@@ -198,7 +198,7 @@ def installation() -> Iterator[tuple[str, str, Settings, Principal, Working]]:
         stack.callback(valkey.stop)
         server = asyncio.run(migrated_server(postgres.url))
         Peppers.create(folder / "peppers")
-        create_identity_keys(folder / "identity")
+        create_key_file(folder / "identity")
         database = server.settings(server.template).database
         config = folder / "config.yaml"
         content = {

@@ -10,8 +10,8 @@ import pytest_asyncio
 from interpretops_gateway.app import create_app
 from interpretops_platform.artifacts import register, upload
 from interpretops_platform.database.session import tenant_session
-from interpretops_platform.rpc.identity import create_identity_keys
 from interpretops_platform.security import keys
+from interpretops_platform.security.key_files import create_key_file
 from interpretops_platform.security.key_store import add_key
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role
@@ -35,7 +35,7 @@ from services.gateway.tests.folders import CIRCUIT, GRAPH, TRACE, exported
 @pytest.fixture
 def edge_settings(broker_settings, tmp_path):
     Peppers.create(tmp_path / "peppers")
-    create_identity_keys(tmp_path / "identity")
+    create_key_file(tmp_path / "identity")
     return broker_settings.model_copy(
         update={
             "security": SecuritySettings(pepper_file=tmp_path / "peppers"),

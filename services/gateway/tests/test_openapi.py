@@ -12,8 +12,8 @@ from interpretops_gateway.app import api_routes, create_app
 from interpretops_platform.database.engine import Database
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.edge_settings import EdgeSettings
-from interpretops_platform.rpc.identity import create_identity_keys
 from interpretops_platform.security import keys
+from interpretops_platform.security.key_files import create_key_file
 from interpretops_platform.security.key_store import add_key
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role
@@ -51,7 +51,7 @@ def running_edge(postgres_server, tmp_path_factory):
     name = f"test_openapi_{folder.name.replace('-', '_')}"
     postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_server.template}")
     Peppers.create(folder / "peppers")
-    create_identity_keys(folder / "identity")
+    create_key_file(folder / "identity")
     base = postgres_server.settings(name)
     settings = base.model_copy(
         update={

@@ -28,10 +28,10 @@ from interpretops_platform.jobs.states import JobState
 from interpretops_platform.jobs.watch import get_job
 from interpretops_platform.rpc.call import acting_as
 from interpretops_platform.rpc.client import Channels
-from interpretops_platform.rpc.identity import create_identity_keys
 from interpretops_platform.rpc.problems import Problem, problem_of
 from interpretops_platform.rpc.server import RpcServer, identity_tokens
 from interpretops_platform.rpc.settings import GrpcSettings
+from interpretops_platform.security.key_files import create_key_file
 from interpretops_platform.security.principal import Principal, Role
 from interpretops_platform.settings import CacheSettings, ObjectsSettings
 from interpretops_platform.telemetry.metrics import Metrics
@@ -57,21 +57,29 @@ Stub = TypeVar("Stub")
 
 
 class Program:
-    """A program of the kit and its children, as `python -m interpretops_service` starts them.
+    """A program and its children, as `python -m MODULE` starts them.
 
     Args:
-        arguments: `serve NAME` or `work KIND...`.
+        arguments: `serve NAME` or `work KIND...`, where it is one of the kit.
         settings: Of the installation; their cache is the machine that the program stands for.
         folder: Where its settings and its log are written.
+        module: The program.
     """
 
-    def __init__(self, arguments: tuple[str, ...], settings: Settings, folder: Path) -> None:
+    def __init__(
+        self,
+        arguments: tuple[str, ...],
+        settings: Settings,
+        folder: Path,
+        *,
+        module: str = "interpretops_service",
+    ) -> None:
         folder.mkdir(parents=True)
         config = folder / "config.yaml"
         config.touch(mode=0o600)
         config.write_text(yaml.safe_dump(_revealed(settings)), encoding="utf-8")
         self.log = folder / "log"
-        program = (sys.executable, "-m", "interpretops_service", *arguments)
+        program = (sys.executable, "-m", module, *arguments)
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*program, "--config", str(config)],
@@ -80,6 +88,18 @@ class Program:
                 stderr=output,
                 start_new_session=True,
             )
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds, such as that it answers.
+
+        Raises:
+            TimeoutError: When it never does, or the program has ended; with the end of its log.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while not await asyncio.to_thread(holds):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise TimeoutError(f"a program ended or hangs:\n{self.log.read_text()[-4000:]}")
+            await asyncio.sleep(0.2)
 
     def kill(self) -> None:
         """Kill parent and children at once, as a lost machine does."""
@@ -113,7 +133,7 @@ class Installation:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         keys = folder / "identity.keys"
-        create_identity_keys(keys)
+        create_key_file(keys)
         self.folder = folder
         self.settings = settings.model_copy(
             update={
@@ -203,12 +223,20 @@ class Installation:
         """Start a worker on a machine of this name, whose cache other machines do not see."""
         return self.program("work", *kinds, machine=machine, **changes)
 
-    def program(self, *arguments: str, machine: str = "one", **changes: Any) -> Program:
-        """Start a program of the kit on a machine, with changes of the settings."""
+    def program(
+        self,
+        *arguments: str,
+        machine: str = "one",
+        module: str = "interpretops_service",
+        **changes: Any,
+    ) -> Program:
+        """Start a program, by default of the kit, on a machine, with changes of the settings."""
         folder = self.folder / machine
         cache = CacheSettings(dir=folder / "cache")
         settings = self.settings.model_copy(update={"cache": cache, **changes})
-        program = Program(arguments, settings, folder / f"program-{len(self._programs)}")
+        program = Program(
+            arguments, settings, folder / f"program-{len(self._programs)}", module=module
+        )
         self._programs.append(program)
         return program
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import jwt
 
-from interpretops_platform.security.key_files import create_key_file, read_keys, require_key_sizes
+from interpretops_platform.security.key_files import read_keys, require_key_sizes
 from interpretops_platform.security.principal import Principal, Role, Scope, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -119,9 +119,6 @@ class IdentityTokens:
             )
         except (jwt.PyJWTError, KeyError, TypeError, ValueError, AttributeError):
             raise _refused() from None
-
-
-create_identity_keys = create_key_file
 
 
 def _key_id(key: bytes) -> str:
