@@ -9,6 +9,7 @@ an approver, since nobody approves their own policy. It needs `httpx` and nothin
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -44,11 +45,21 @@ SUITES = [
 
 
 class Installation:
-    """Calls one installation, and says what it does."""
+    """Calls one installation, and says what it does.
 
-    def __init__(self, url: str, key: str, *, seconds: float) -> None:
+    Args:
+        url: Address of its edge.
+        key: An admin's API key.
+        seconds: Patience with one job.
+        check: Called while a job is waited for; raises where waiting is in vain.
+    """
+
+    def __init__(
+        self, url: str, key: str, *, seconds: float, check: Callable[[], None] = lambda: None
+    ) -> None:
         self._client = httpx.Client(base_url=url, timeout=60)
         self._seconds = seconds
+        self._check = check
         self.key = key
 
     def call(self, method: str, path: str, body: Any = None, *, key: str = "") -> httpx.Response:
@@ -66,7 +77,8 @@ class Installation:
         while job["state"] in ("QUEUED", "RUNNING"):
             if time.monotonic() - begun > self._seconds:
                 raise SystemExit(f"{path}: {job['id']} is still {job['state']}")
-            time.sleep(0.5)
+            time.sleep(1)
+            self._check()
             job = self.call("GET", f"/jobs/{job['id']}").json()
         if job["state"] != "SUCCEEDED":
             raise SystemExit(f"{path}: {job['state']}: {job.get('error')}")

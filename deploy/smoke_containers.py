@@ -66,9 +66,23 @@ class Containers:
             inside = (self._engine, "exec", f"{self._prefix}-{image}", *check)
             if subprocess.run(inside, capture_output=True, check=False).returncode == 0:
                 return
+            self.require_running()
             if time.monotonic() > deadline:
                 raise SystemExit(f"{name} is not ready:\n{self.logs(image)}")
             time.sleep(1)
+
+    def require_running(self) -> None:
+        """Go on only if every container that was started still runs.
+
+        Raises:
+            SystemExit: When one has ended; with the end of its log.
+        """
+        ask = (self._engine, "ps", "--format", "{{.Names}}", "--filter", f"name={self._prefix}")
+        running = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
+        for name in self._started:
+            if name not in running:
+                image = name.removeprefix(f"{self._prefix}-")
+                raise SystemExit(f"the container of {image} has ended:\n{self.logs(image)}")
 
     def logs(self, image: str) -> str:
         """The end of what a container wrote."""
@@ -174,7 +188,8 @@ def main() -> int:
             containers.wait_until_healthy(name.replace("_", "-"), name)
         print("all containers are ready", flush=True)
         try:
-            run(Installation(f"http://127.0.0.1:{edge}", key, seconds=900))
+            address = f"http://127.0.0.1:{edge}"
+            run(Installation(address, key, seconds=900, check=containers.require_running))
         except BaseException:
             for name in ("worker", "edge", "steering-gateway"):
                 print(f"── {name}\n{containers.logs(name)}", file=sys.stderr)
