@@ -6,7 +6,6 @@ import json
 import logging
 import secrets
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -157,8 +156,7 @@ async def _make_keys(
     from interpretops_platform.database.models import ApiKey
     from interpretops_platform.database.session import tenant_session
     from interpretops_platform.errors import SettingsError
-    from interpretops_platform.security.key_store import add_key
-    from interpretops_platform.security.keys import issue
+    from interpretops_platform.security.key_store import issue_key
     from interpretops_platform.security.peppers import Peppers
     from interpretops_platform.security.principal import Role
     from sqlalchemy import select
@@ -172,19 +170,14 @@ async def _make_keys(
         if not folder.profile.exists():
             names.discard(LOCAL)
         for name in wanted.keys() - names:
-            made = issue(
-                tenant_id=tenant_id,
-                name=name,
-                roles=[wanted[name]],
-                peppers=peppers,
-                now=datetime.now(UTC),
+            made = await issue_key(
+                session, tenant_id, name=name, roles=[wanted[name]], peppers=peppers
             )
-            # The file first: a key whose row is missing is made anew, one nobody saw is lost.
+            # Before the commit: a key whose row is missing is made anew, one nobody saw is lost.
             if name == ADMIN:
                 write_privately(folder.admin_key, made.token.text.encode())
             else:
                 write_privately(folder.profile, json.dumps({"key": made.token.text}).encode())
-            await add_key(session, made.record)
 
 
 def _passwords(folder: StackFolder) -> dict[str, str]:
