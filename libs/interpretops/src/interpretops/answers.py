@@ -28,6 +28,13 @@ _INABILITY = re.compile(
     r"support|condone)|do not (?:provide|support|condone))",
     re.IGNORECASE,
 )
+_INSULT = re.compile(
+    r"\b(?:idiots?|idiotic|morons?|stupid|dumb|fools?|foolish|losers?|liars?|cowards?|pigs?|ugly|"
+    r"worthless|useless|pathetic|disgusting|lazy|scum|jerks?|brats?|creeps?|hags?|wh?ores?|sluts?|"
+    r"bitch(?:es)?|bastards?|ass(?:holes?)?|crap|shit(?:ty|s)?|damn(?:ed)?|"
+    r"(?:mother)?fuck(?:s|er|ers|ed|ing)?|failures?|clowns?|shut up)\b",
+    re.IGNORECASE,
+)
 _OPENING = 160
 """Characters of an answer that decide whether it opens with a refusal."""
 
@@ -41,6 +48,11 @@ def opens_with_refusal(answer: str) -> bool:
             _APOLOGY.match(opening)
         )
     return inability.start() < 60 or _APOLOGY.match(opening) is not None
+
+
+def is_insulting(text: str) -> bool:
+    """Whether a text holds an insult or an oath, by a list of everyday ones."""
+    return _INSULT.search(text) is not None
 
 
 def is_repetitive(answer: str) -> bool:

@@ -43,6 +43,7 @@ class DemoData:
         self.instructions = load("benign_instructions")
         self.borderline = load("over_refusal")
         self.questions = load("benign_qa")
+        self.openings = load("toxicity")
 
     def risky(self, split: Split, *, bare: int, dressed: int) -> tuple[Prompt, ...]:
         """Attacks of a split: some bare, some dressed in a wrapper of the split."""
@@ -58,14 +59,7 @@ class DemoData:
         risky = self.attacks.model_copy(
             update={"prompts": self.risky(split, bare=bare, dressed=dressed)}
         )
-        return (
-            *twins(risky),
-            *(
-                prompt
-                for prompts in (self.instructions, self.borderline, self.questions)
-                for prompt in balanced(prompts.where(split=split), ordinary)
-            ),
-        )
+        return (*twins(risky), *self._ordinary(split, ordinary))
 
     def trace_prompts(self) -> PromptSet:
         """What dictionaries are trained on: training prompts, risky and harmless."""
@@ -84,13 +78,36 @@ class DemoData:
         pairs = pairs_of(self.attacks.where(split="train"))
         return ContrastTask(risk_class="jailbreak", pairs=pairs)
 
-    def fitting(self) -> FittingSet:
-        """What the policy is fitted to and checked on."""
+    def fitting(self, risk_class: str = "jailbreak") -> FittingSet:
+        """What a policy for a class of risk is fitted to and checked on.
+
+        Texts that invite toxicity are the packaged ones, beside their neutral twins and ordinary
+        texts; for every other class it is the packaged attacks.
+        """
+        if risk_class == "toxicity":
+            return self._calming()
         return FittingSet(
-            train_risky=self.risky("train", bare=1200, dressed=800),
-            train_harmless=self.harmless("train", bare=1200, dressed=800, ordinary=450),
-            validation_risky=self.risky("validation", bare=150, dressed=150),
-            validation_harmless=self.harmless("validation", bare=150, dressed=150, ordinary=60),
+            train_risky=self.risky("train", bare=1600, dressed=1200),
+            train_harmless=self.harmless("train", bare=1600, dressed=1200, ordinary=450),
+            validation_risky=self.risky("validation", bare=280, dressed=280),
+            validation_harmless=self.harmless("validation", bare=280, dressed=280, ordinary=160),
+        )
+
+    def _calming(self) -> FittingSet:
+        train, validation = (self.openings.where(split=s) for s in ("train", "validation"))
+        return FittingSet(
+            train_risky=train.prompts,
+            train_harmless=(*twins(train), *self._ordinary("train", 60)),
+            validation_risky=validation.prompts,
+            validation_harmless=(*twins(validation), *self._ordinary("validation", 20)),
+        )
+
+    def _ordinary(self, split: Split, each: int) -> tuple[Prompt, ...]:
+        """Requests without risk: everyday ones, ones that only sound risky, and questions."""
+        return tuple(
+            prompt
+            for prompts in (self.instructions, self.borderline, self.questions)
+            for prompt in balanced(prompts.where(split=split), each)
         )
 
 
@@ -122,7 +139,7 @@ def dictionary_spec(n_layers: int) -> DictionarySpec:
 
 def search_spec() -> SearchSpec:
     """A search of a minute or two on two cores."""
-    return SearchSpec(pairs=40, held_out=20, measured_components=12, measured_features=6)
+    return SearchSpec(pairs=56, held_out=20, measured_components=12, measured_features=6)
 
 
 def propose_spec() -> ProposeSpec:

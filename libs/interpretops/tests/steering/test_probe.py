@@ -21,13 +21,15 @@ PROMPTS = ["pick the lock", "a longer one: pick the flower for me", "hello", "wh
 
 
 def test_tokens_are_the_captured_ones_without_first_and_last(tiny: HookedModel) -> None:
-    tokens = prompt_tokens(tiny, PROMPTS, layer=1, skip=2, batch_size=3)
-    site = Address("resid_post", 1)
-    for row, prompt in enumerate(PROMPTS):
-        expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:-2]
-        assert int(tokens.real[row].sum()) == len(expected)
-        found = tokens.x[row][tokens.real[row]].float()
-        torch.testing.assert_close(found, expected.cpu(), rtol=2e-2, atol=2e-2)  # kept as bfloat16
+    layers = (0, 1)
+    tokens = prompt_tokens(tiny, PROMPTS, layers, skip=2, batch_size=3)
+    for layer in layers:
+        site = Address("resid_post", layer)
+        for row, prompt in enumerate(PROMPTS):
+            expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:-2]
+            own, real = tokens.padded(layer, torch.tensor([row]))
+            found = torch.cat([tokens.shared[layer].float(), own[real]])
+            torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)  # kept as bfloat16
 
 
 def test_kinds_of_prompts_count_alike_in_a_threshold() -> None:
@@ -67,29 +69,33 @@ def _labelled(topics: int, each: int) -> Labelled:
 
 def test_a_probe_finds_a_word_wherever_it_stands(tiny: HookedModel) -> None:
     prompts = _labelled(topics=24, each=10)
-    probe = fit_probe(tiny, prompts, layer=0, false_positive_budget=0.05)
+    probe = fit_probe(tiny, prompts, layers=(0,), false_positive_budget=0.05)
     assert probe.auroc > 0.95
     assert probe.recall > 0.8
     assert probe.false_positive_rate <= 0.05
     assert probe.n == len(prompts.texts)
     assert probe.skip == template_tail(tiny)
-    again = fit_probe(tiny, prompts, layer=0, false_positive_budget=0.05)
-    assert torch.equal(again.heads.values, probe.heads.values), "one seed gives one probe"
+    again = fit_probe(tiny, prompts, layers=(0,), false_positive_budget=0.05)
+    assert torch.equal(again.weights.heads[0].values, probe.weights.heads[0].values), (
+        "one seed gives one probe"
+    )
 
 
 def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:
-    probe = fit_probe(tiny, _labelled(topics=12, each=6), layer=0, false_positive_budget=0.1)
-    site = Address("resid_post", 0)
-    expected = probe.heads.scores(prompt_tokens(tiny, PROMPTS, 0, probe.skip))
+    prompts = _labelled(topics=12, each=6)
+    probe = fit_probe(tiny, prompts, layers=(0, 1), false_positive_budget=0.1)
+    expected = probe.weights.scores(prompt_tokens(tiny, PROMPTS, (0, 1), probe.skip))
     batch = tiny.encode(PROMPTS)
-    x = tiny.capture(batch, [site])[site].cpu()
-    real = batch.attention_mask.bool().cpu()
-    offset = torch.arange(real.shape[1]) - batch.last[:, None].cpu()
-    found = torch.zeros(len(PROMPTS))
-    for query, value in zip(probe.heads.queries, probe.heads.values, strict=True):
-        reading = Reading(site, value, query, prompt_tail=None, skip=probe.skip)
-        found += reading.scores(x, real, offset)
-    torch.testing.assert_close(found + probe.heads.bias, expected, rtol=2e-2, atol=5e-2)
+    real = batch.attention_mask.bool()
+    offset = torch.arange(real.shape[1]) - batch.last[:, None]
+    found = torch.full((len(PROMPTS),), probe.weights.bias)
+    for layer, heads in probe.weights.heads.items():
+        site = Address("resid_post", layer)
+        x = tiny.capture(batch, [site])[site]
+        for query, value in zip(heads.queries, heads.values, strict=True):
+            reading = Reading(site, value, query, prompt_tail=None, skip=probe.skip)
+            found += reading.scores(x, real, offset)
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=5e-2)
 
 
 def test_a_prompt_without_tokens_of_its_own_scores_nothing() -> None:
@@ -105,4 +111,4 @@ def test_auroc_counts_ties_half() -> None:
 
 def test_too_few_prompts_are_refused(tiny: HookedModel) -> None:
     with pytest.raises(InterpretOpsError, match="too few to fit a condition"):
-        fit_probe(tiny, _labelled(topics=3, each=2), layer=0, false_positive_budget=0.05)
+        fit_probe(tiny, _labelled(topics=3, each=2), layers=(0,), false_positive_budget=0.05)

@@ -7,8 +7,8 @@ from interpretops.steering import Policy
 from interpretops.steering.propose import ProposeSpec, Trial, _choose, _held
 
 
-def trial(refusal: float, degeneration: float) -> Trial:
-    return Trial(name="t", strength=1, refusal_rate=refusal, degeneration_rate=degeneration, n=32)
+def trial(averted: float, degenerate: float) -> Trial:
+    return Trial(name="t", strength=1, averted=averted, degenerate=degenerate, n=32)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,13 @@ def trial(refusal: float, degeneration: float) -> Trial:
     ],
 )
 def test_the_weakest_trial_that_succeeds_is_chosen(trials: list[Trial], chosen: int) -> None:
-    assert _choose(trials, ProposeSpec()) == chosen
+    assert _choose(trials, trial(0.0, 0.0), ProposeSpec()) == chosen
+
+
+def test_answers_may_degenerate_as_much_as_they_do_unsteered() -> None:
+    trials = [trial(0.97, 0.20), trial(1.0, 0.0)]
+    assert _choose(trials, trial(0.7, 0.19), ProposeSpec()) == 0
+    assert _choose(trials, trial(0.7, 0.10), ProposeSpec()) == 1
 
 
 def test_only_features_that_the_policy_holds_are_told_of() -> None:

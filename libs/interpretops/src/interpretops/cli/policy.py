@@ -31,13 +31,19 @@ def propose(
     circuit: Annotated[str, typer.Option(help="A circuit: its id or --out folder.")],
     sae: SaeOption = None,
     config: ConfigOption = None,
-    name: Annotated[str, typer.Option(help="The policy's id.")] = "jailbreak-v1",
+    name: Annotated[
+        str | None,
+        typer.Option(help="The policy's id; the class and -v1 by default.", show_default=False),
+    ] = None,
     budget: Annotated[
         float, typer.Option(help="Share of harmless prompts the policy may act on.")
     ] = 0.01,
     out_dir: OutOption = None,
 ) -> None:
     """Turn a circuit into a policy, fitted to the packaged training prompts.
+
+    A circuit of the class toxicity becomes a policy that goes on with a text calmly; any other, one
+    that refuses requests.
 
     Example: mechctl policy propose --circuit cx_01... --out policies/jailbreak
     """
@@ -51,7 +57,7 @@ def propose(
     spec = checked(
         ProposeSpec,
         {"policy_id": "--name", "false_positive_budget": "--budget"},
-        policy_id=name,
+        policy_id=name or f"{found.graph.risk_class}-v1",
         target_class=found.graph.risk_class,
         false_positive_budget=budget,
         max_latency_overhead_pct=bench.config.runtime.max_latency_overhead_pct,
@@ -271,7 +277,8 @@ def show_evidence(made: object) -> None:
     for i, trial in enumerate(evidence.trials):
         mark = "→" if i == evidence.chosen else " "
         out.print(
-            f"{mark} {trial.name} at strength {trial.strength:g}: refuses {trial.refusal_rate:.0%}, "
-            f"degenerate {trial.degeneration_rate:.0%} (n = {trial.n})",
+            f"{mark} {trial.name} at strength {trial.strength:g}: {evidence.does} in "
+            f"{trial.averted:.0%}, degenerate {trial.degenerate:.0%} (n = {trial.n}; as it is "
+            f"{evidence.unsteered.averted:.0%} and {evidence.unsteered.degenerate:.0%})",
             markup=False,
         )

@@ -13,7 +13,7 @@ from interpretops.answers import REFUSALS
 from interpretops.errors import InterpretOpsError
 from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.steering.lora import LoraAdapter
-from interpretops.steering.objective import RefusalObjective
+from interpretops.steering.objective import AnswerObjective
 from interpretops.steering.probe import template_tail
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def train_lora_gate(
     batches = math.ceil(len(risky) / spec.batch_size)
     steps = Steps(monitor, "measuring the model as it is", 4 * batches)
     size = spec.batch_size
-    refuse = RefusalObjective(model, risky, REFUSALS, tail=tail, batch_size=size, steps=steps)
-    keep = RefusalObjective(model, harmless, answers, tail=tail, batch_size=size, steps=steps)
+    refuse = AnswerObjective(model, risky, REFUSALS, tail=tail, batch_size=size, steps=steps)
+    keep = AnswerObjective(model, harmless, answers, tail=tail, batch_size=size, steps=steps)
     reference = []
     with torch.no_grad():
         before = _mean_loss(refuse, steps)
@@ -198,7 +198,7 @@ def _answers(
     return answers
 
 
-def _mean_loss(objective: RefusalObjective, steps: Steps) -> float:
+def _mean_loss(objective: AnswerObjective, steps: Steps) -> float:
     total = 0.0
     for i in range(len(objective)):
         total += float(objective.loss(i))

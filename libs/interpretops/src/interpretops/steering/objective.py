@@ -32,14 +32,16 @@ class _Segment:
     wanted: torch.Tensor
 
 
-class RefusalObjective:
-    """Mean negative log-likelihood, per token, of whole refusals as answers to prompts.
+class AnswerObjective:
+    """Mean negative log-likelihood, per token, of given answers to prompts.
 
     Args:
         model: The model.
-        prompts: What is to be refused.
-        refusals: Refusals, dealt out to the prompts in turn.
+        prompts: What is to be answered.
+        answers: The wanted answers, dealt out to the prompts in turn.
         tail: How many last prompt tokens are run (and may be changed) at every step.
+        chat: Whether prompts are a user's turns that are answered, or plain text that goes on.
+        whole: Whether an answer ends where it ends, or might go on.
         batch_size: Prompts per batch.
         steps: Told of every batch that was prepared.
     """
@@ -48,15 +50,18 @@ class RefusalObjective:
         self,
         model: HookedModel,
         prompts: Sequence[str],
-        refusals: Sequence[str],
+        answers: Sequence[str],
         *,
         tail: int,
+        chat: bool = True,
+        whole: bool = True,
         batch_size: int = 16,
         steps: Steps | None = None,
     ) -> None:
         self.model = model
         self.tail = tail
-        dealt = [refusals[i % len(refusals)] for i in range(len(prompts))]
+        self._chat, self._whole = chat, whole
+        dealt = [answers[i % len(answers)] for i in range(len(prompts))]
         self._segments: list[_Segment] = []
         for i in range(0, len(prompts), batch_size):
             chosen = slice(i, i + batch_size)
@@ -105,9 +110,9 @@ class RefusalObjective:
         with torch.no_grad():
             return sum(float(self.loss(i)) for i in range(len(self))) / len(self)
 
-    def _prepare(self, prompts: Sequence[str], refusals: Sequence[str]) -> _Segment:
+    def _prepare(self, prompts: Sequence[str], texts: Sequence[str]) -> _Segment:
         model, tail = self.model, self.tail
-        whole = model.encode(prompts)
+        whole = model.encode(prompts, chat=self._chat)
         head = whole.input_ids.shape[1] - tail
         cache = whole_cache()
         with torch.no_grad():
@@ -119,10 +124,10 @@ class RefusalObjective:
                 logits_to_keep=1,
             )
         # A refusal ends where it ends: without the end token, steering learns to go on and drifts.
-        end = [] if model.tokenizer.eos_token_id is None else [model.tokenizer.eos_token_id]
+        eos = model.tokenizer.eos_token_id
+        end = [eos] if self._whole and eos is not None else []
         answers = [
-            [*model.tokenizer(text, add_special_tokens=False)["input_ids"], *end]
-            for text in refusals
+            [*model.tokenizer(text, add_special_tokens=False)["input_ids"], *end] for text in texts
         ]
         after = Batch.from_ids(
             answers, pad_id=model.pad_id, padding_side="right", device=model.device

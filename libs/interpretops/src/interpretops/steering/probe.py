@@ -17,7 +17,7 @@ from interp_engine import Address
 
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Batch, Prefix, common_prefix, run_batched
-from interpretops.progress import SILENT, Monitor
+from interpretops.progress import SILENT, Monitor, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,55 +28,98 @@ if TYPE_CHECKING:
 Kinds = tuple[torch.Tensor, torch.Tensor]
 """Scores of bare prompts, and of prompts dressed in a wrapper."""
 
-HEADS = 4
-EPOCHS = 6
-LEARNING_RATE = 3e-3
+MEMBERS = 4
+"""Probes whose mean decides. What one of them alone is sure of, others do not confirm."""
+HEADS = 2
+"""Heads of each member, at each layer."""
+EPOCHS = 10
+LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 1.0
 DROPOUT = 0.2
 BATCH = 64
 LONGEST = 256
-"""Tokens of a prompt that fitting looks at, its last ones."""
+"""Tokens of its own of a prompt that fitting looks at, its last ones."""
 
 
 @dataclass(frozen=True)
 class PromptTokens:
     """The residual stream of prompts, without the first token and the end of the chat template.
 
+    What all prompts begin with (the system turn of a chat template) is held once.
+
     Attributes:
-        x: `[prompts, tokens, d_model]` bfloat16, right-aligned.
-        real: `[prompts, tokens]` bool.
+        shared: `[tokens, d_model]` bfloat16 of each layer: what every prompt begins with.
+        own: `[tokens, d_model]` bfloat16 of each layer: what follows, one prompt after another.
+        lengths: How many tokens each prompt has of its own, `[prompts]`.
     """
 
-    x: torch.Tensor
-    real: torch.Tensor
+    shared: dict[int, torch.Tensor]
+    own: dict[int, torch.Tensor]
+    lengths: torch.Tensor
 
-    def where(self, rows: torch.Tensor) -> PromptTokens:
-        """Some of the prompts."""
-        return PromptTokens(self.x[rows], self.real[rows])
+    def batches(self, rows: torch.Tensor, size: int) -> list[torch.Tensor]:
+        """Rows in batches of like lengths: in each run of eight batches, the shorter ones first."""
+        found: list[torch.Tensor] = []
+        for some in rows.split(8 * size):
+            found += some[self.lengths[some].argsort(stable=True)].split(size)
+        return found
+
+    def padded(self, layer: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Own tokens of some prompts, `[rows, tokens, d_model]` float32, and which of them are real."""
+        lengths = self.lengths[rows]
+        starts = (self.lengths.cumsum(0) - self.lengths)[rows]
+        place = torch.arange(int(lengths.max()) if len(rows) else 0)
+        real = place < lengths[:, None]
+        index = (starts[:, None] + place).clamp(max=max(0, len(self.own[layer]) - 1))
+        return self.own[layer][index].float(), real
 
 
 @dataclass(frozen=True)
 class ProbeHeads:
-    """The heads of an attention probe.
+    """The heads of an attention probe at one layer.
 
     Attributes:
         queries: `[heads, d_model]`; their projections choose the tokens.
         values: `[heads, d_model]`; their projections are averaged over the chosen tokens and summed.
-        bias: Added to the sum, which is then the log-odds of being risky.
     """
 
     queries: torch.Tensor
     values: torch.Tensor
+
+    def readings(self, shared: torch.Tensor, own: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """What each head reads, `[rows, heads]`, in prompts of the tokens `shared` and `own`."""
+        rows = len(own)
+        logits = (own @ self.queries.T).masked_fill(~real[..., None], torch.finfo(own.dtype).min)
+        values = own @ self.values.T
+        if len(shared):
+            logits = torch.cat([(shared @ self.queries.T).expand(rows, -1, -1), logits], 1)
+            values = torch.cat([(shared @ self.values.T).expand(rows, -1, -1), values], 1)
+        elif not own.shape[1]:
+            return own.new_zeros(rows, len(self.queries))
+        else:
+            values = values * real[..., None]  # a prompt without tokens says nothing
+        return (logits.softmax(1) * values).sum(1)
+
+
+@dataclass(frozen=True)
+class ProbeWeights:
+    """Heads at one or several layers, and a bias; their sum is the log-odds of being risky."""
+
+    heads: dict[int, ProbeHeads]
     bias: float
 
     def scores(self, tokens: PromptTokens) -> torch.Tensor:
         """Log-odds of being risky, `[prompts]`."""
-        scores = []
-        for first in range(0, len(tokens.x), 256):
-            x = tokens.x[first : first + 256].float()
-            weights = _attention(x @ self.queries.T, tokens.real[first : first + 256])
-            scores.append((weights * (x @ self.values.T)).sum((1, 2)) + self.bias)
-        return torch.cat(scores)
+        return self.scores_of(tokens, torch.arange(len(tokens.lengths)))
+
+    def scores_of(self, tokens: PromptTokens, rows: torch.Tensor) -> torch.Tensor:
+        """Log-odds of some of the prompts, `[rows]`."""
+        found = torch.full((len(tokens.lengths),), self.bias)
+        for batch in tokens.batches(rows, 256):
+            for layer, heads in self.heads.items():
+                own, real = tokens.padded(layer, batch)
+                found[batch] += heads.readings(tokens.shared[layer].float(), own, real).sum(1)
+        return found[rows]
 
 
 @dataclass(frozen=True)
@@ -84,9 +127,8 @@ class Probe:
     """An attention probe of the prompt, and what cross-validation says of it.
 
     Attributes:
-        layer: It reads `resid_post` of this layer.
         skip: Last prompt tokens that it leaves out: the end of the chat template.
-        heads: What it reads there.
+        weights: What it reads at `resid_post` of some layers.
         threshold: Scores above it are risky.
         harmless_scores: Out-of-fold scores of harmless training prompts, of bare and of dressed ones.
         auroc: Area under the ROC curve of out-of-fold scores.
@@ -96,9 +138,8 @@ class Probe:
         n: Prompts that it was fitted on.
     """
 
-    layer: int
     skip: int
-    heads: ProbeHeads
+    weights: ProbeWeights
     threshold: float
     harmless_scores: Kinds
     auroc: float
@@ -147,11 +188,19 @@ class Labelled:
             wrappers=tuple(prompt.wrapper for prompt in prompts),
         )
 
-    def weights(self) -> torch.Tensor:
-        """What each prompt weighs in a fit, `[prompts]`, 1 on average: every topic weighs the same."""
+    def weights(self, seed: int) -> torch.Tensor:
+        """What each prompt weighs for each member of the probe, `[prompts, MEMBERS]`, 1 on average.
+
+        Every topic weighs the same, times a draw of its own: a Bayesian bootstrap over topics, so that
+        members differ in which topics they know best.
+        """
         size = Counter(self.topics)
-        weights = torch.tensor([1.0 / size[topic] for topic in self.topics])
-        return weights / weights.mean()
+        names = sorted(size)
+        generator = torch.Generator().manual_seed(seed)
+        draws = torch.empty(len(names), MEMBERS).exponential_(generator=generator)
+        of = dict(zip(names, draws, strict=True))
+        weights = torch.stack([of[topic] / size[topic] for topic in self.topics])
+        return weights / weights.mean(0)
 
     def by_kind(self, scores: torch.Tensor) -> tuple[Kinds, Kinds]:
         """Scores `[prompts]` of risky and of harmless prompts; NaN where a prompt has none."""
@@ -168,8 +217,9 @@ def fit_probe(
     model: HookedModel,
     prompts: Labelled,
     *,
-    layer: int,
+    layers: Sequence[int],
     false_positive_budget: float,
+    chat: bool = True,
     folds: int = 4,
     seed: int = 0,
     batch_size: int = 16,
@@ -185,8 +235,9 @@ def fit_probe(
     Args:
         model: The model.
         prompts: Risky and harmless prompts.
-        layer: Layer to read.
+        layers: Layers to read.
         false_positive_budget: Share of harmless prompts that may be taken for risky.
+        chat: Whether prompts are a user's turns that are answered, or plain text that goes on.
         folds: Number of folds.
         seed: Seed of the fit.
         batch_size: Prompts per forward.
@@ -203,24 +254,24 @@ def fit_probe(
             "condition",
             fix=f"give at least {2 * folds} of each over {folds} topics (better: 100 of each)",
         )
-    skip = template_tail(model)
+    skip = template_tail(model) if chat else 0
     tokens = prompt_tokens(
-        model, prompts.texts, layer, skip, batch_size=batch_size, monitor=monitor
+        model, prompts.texts, layers, skip, chat=chat, batch_size=batch_size, monitor=monitor
     )
-    weights = prompts.weights()
+    importance = prompts.weights(seed)
     scores = torch.full((len(labels),), torch.nan)
-    for fold, (fitted, scored) in enumerate(_held_out(prompts, folds)):
-        heads = _fit_heads(tokens.where(fitted), labels[fitted], weights[fitted], seed)
-        scores[scored] = heads.scores(tokens.where(scored))
-        monitor.update("fitting the condition", fold + 1, folds + 1)
-    heads = _fit_heads(tokens, labels, weights, seed)
-    monitor.update("fitting the condition", folds + 1, folds + 1)
+    held_out = _held_out(prompts, folds)
+    steps = Steps(monitor, "fitting the condition", (len(held_out) + 1) * EPOCHS)
+    for fitted, scored in held_out:
+        part = _fit(tokens, fitted.nonzero()[:, 0], labels, importance, seed, steps)
+        rows = scored.nonzero()[:, 0]
+        scores[rows] = part.scores_of(tokens, rows)
+    weights = _fit(tokens, torch.arange(len(labels)), labels, importance, seed, steps)
     risky, harmless = prompts.by_kind(scores)
     threshold = threshold_for(harmless, false_positive_budget)
     return Probe(
-        layer=layer,
         skip=skip,
-        heads=heads,
+        weights=weights,
         threshold=threshold,
         harmless_scores=harmless,
         auroc=auroc(torch.cat(risky), torch.cat(harmless)),
@@ -233,64 +284,76 @@ def fit_probe(
 def prompt_tokens(
     model: HookedModel,
     prompts: Sequence[str],
-    layer: int,
+    layers: Sequence[int],
     skip: int,
     *,
+    chat: bool = True,
     batch_size: int = 16,
     monitor: Monitor = SILENT,
 ) -> PromptTokens:
-    """What `resid_post` of a layer holds at the tokens of prompts.
+    """What `resid_post` of some layers holds at the tokens of prompts.
 
     The first token is left out: models park attention on it, and its huge activations say nothing.
 
     Args:
         model: The model.
         prompts: The prompts.
-        layer: The layer.
+        layers: The layers.
         skip: Last prompt tokens to leave out.
+        chat: Whether prompts are a user's turns, or plain text.
         batch_size: Prompts per forward.
         monitor: Receives progress.
 
     Raises:
         InterpretOpsError: When an activation is not finite.
     """
-    site = Address("resid_post", layer)
-    rows = [model.token_ids(prompt) for prompt in prompts]
-    shared = common_prefix(rows)
-    prefix = Prefix.run(model, shared)
-    begin = torch.zeros(0, model.d_model, dtype=torch.bfloat16)
-    if shared:
-        alone = Batch.from_ids([shared], pad_id=model.pad_id, device=model.device)
-        begin = model.capture(alone, [site])[site][0].to("cpu", torch.bfloat16)
+    sites = {layer: Address("resid_post", layer) for layer in layers}
+    rows = [model.token_ids(prompt, chat=chat) for prompt in prompts]
+    beginning = common_prefix([row[: max(0, len(row) - skip)] for row in rows])
+    prefix = Prefix.run(model, beginning)
+    shared = {layer: torch.zeros(0, model.d_model, dtype=torch.bfloat16) for layer in layers}
+    if beginning:
+        alone = Batch.from_ids([beginning], pad_id=model.pad_id, device=model.device)
+        captured = model.capture(alone, list(sites.values()))
+        shared = {
+            layer: captured[site][0, 1:].to("cpu", torch.bfloat16) for layer, site in sites.items()
+        }
+    # The first token is never read; where prompts share none, it is the first of each.
+    first = 0 if beginning else 1
+    ends = [max(first, len(row) - prefix.length - skip) for row in rows]
+    starts = [max(first, end - LONGEST) for end in ends]
+    lengths = torch.tensor([end - start for start, end in zip(starts, ends, strict=True)])
+    offsets = (lengths.cumsum(0) - lengths).tolist()
+    own = {
+        layer: torch.zeros(int(lengths.sum()), model.d_model, dtype=torch.bfloat16)
+        for layer in layers
+    }
     by_length = sorted(range(len(prompts)), key=lambda i: len(rows[i]))
-    room = min(LONGEST, max(1, max(map(len, rows)) - skip - 1))
-    x = torch.zeros(len(prompts), room, model.d_model, dtype=torch.bfloat16)
-    real = torch.zeros(len(prompts), room, dtype=torch.bool)
-    done = 0
+    steps = Steps(monitor, "reading prompts", len(prompts))
 
-    def run(chunk: Sequence[int]) -> list[torch.Tensor]:
-        nonlocal done
+    def run(chunk: Sequence[int]) -> list[None]:
         batch = Batch.from_ids(
             [rows[i][prefix.length :] for i in chunk],
             pad_id=model.pad_id,
             padding_side="right",
             device=model.device,
         )
-        found = model.capture(batch, [site], after=prefix)[site].to("cpu", torch.bfloat16)
-        done += len(chunk)
-        monitor.update("reading prompts", done, len(prompts))
-        return [row[: len(rows[i]) - prefix.length] for row, i in zip(found, chunk, strict=True)]
+        captured = model.capture(batch, list(sites.values()), after=prefix)
+        for layer, site in sites.items():
+            found = captured[site].to("cpu", torch.bfloat16)
+            for row, i in zip(found, chunk, strict=True):
+                seen = row[starts[i] : ends[i]]
+                if not bool(seen.isfinite().all()):
+                    raise InterpretOpsError(
+                        f"the activations of prompt {i + 1} are not finite",
+                        fix="set model.dtype to float32, or check the model's weights",
+                    )
+                own[layer][offsets[i] : offsets[i] + len(seen)] = seen
+        steps.advance(len(chunk))
+        return [None] * len(chunk)
 
-    for i, own in zip(by_length, run_batched(by_length, run, batch_size), strict=True):
-        seen = torch.cat([begin, own])[1 : len(rows[i]) - skip][-room:]
-        if not bool(seen.isfinite().all()):
-            raise InterpretOpsError(
-                f"the activations of prompt {i + 1} are not finite",
-                fix="set model.dtype to float32, or check the model's weights",
-            )
-        if len(seen):
-            x[i, -len(seen) :], real[i, -len(seen) :] = seen, True
-    return PromptTokens(x, real)
+    run_batched(by_length, run, batch_size)
+    return PromptTokens(shared, own, lengths)
 
 
 def threshold_for(scores: Sequence[torch.Tensor], budget: float) -> float:
@@ -322,52 +385,78 @@ def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
     return float(above.mean())
 
 
-def _attention(logits: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """Softmax over real tokens, `[prompts, tokens, heads]`; zero where a prompt has none."""
-    lowest = torch.finfo(logits.dtype).min
-    return logits.masked_fill(~real[..., None], lowest).softmax(1) * real[..., None]
-
-
-def _fit_heads(
-    tokens: PromptTokens, risky: torch.Tensor, importance: torch.Tensor, seed: int
-) -> ProbeHeads:
-    """AdamW on the cross-entropy, in standardised coordinates that are folded into the heads."""
-    sample = tokens.x[tokens.real][:: max(1, int(tokens.real.sum()) // 50_000)].float()
-    mean, deviation = sample.mean(0), sample.std(0).clamp(min=1e-6)
-    targets = risky.float()
+def _fit(
+    tokens: PromptTokens,
+    rows: torch.Tensor,
+    risky: torch.Tensor,
+    importance: torch.Tensor,
+    seed: int,
+    steps: Steps,
+) -> ProbeWeights:
+    """AdamW on each member's cross-entropy, in standardised coordinates that are folded into the heads."""
+    targets = risky.float()[:, None].expand(-1, MEMBERS)
+    scales = {layer: _scale(own) for layer, own in tokens.own.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        queries = (torch.randn(len(mean), HEADS) * 0.02).requires_grad_()
-        values = (torch.randn(len(mean), HEADS) * 0.01).requires_grad_()
-        bias = torch.zeros((), requires_grad=True)
-        parameters = [queries, values, bias]
-        optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        steps = EPOCHS * -(-len(targets) // BATCH)
+        heads = {
+            layer: ProbeHeads(
+                (torch.randn(MEMBERS * HEADS, own.shape[1]) * 0.02).requires_grad_(),
+                (torch.randn(MEMBERS * HEADS, own.shape[1]) * 0.01).requires_grad_(),
+            )
+            for layer, own in tokens.own.items()
+        }
+        shared = {
+            layer: (tokens.shared[layer].float() - mean) / deviation
+            for layer, (mean, deviation) in scales.items()
+        }
+        bias = torch.zeros(MEMBERS, requires_grad=True)
+        parameters = [part for each in heads.values() for part in (each.queries, each.values)]
+        optimiser = torch.optim.AdamW(
+            [{"params": parameters}, {"params": [bias], "weight_decay": 0.0}],
+            lr=LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, LEARNING_RATE, total_steps=steps, pct_start=0.1
+            optimiser,
+            LEARNING_RATE,
+            total_steps=EPOCHS * len(tokens.batches(rows, BATCH)),
+            pct_start=0.1,
         )
         for _ in range(EPOCHS):
-            order = torch.randperm(len(targets))
-            for first in range(0, len(targets), BATCH):
-                rows = order[first : first + BATCH]
-                part = tokens.where(rows)
-                x = (part.x.float() - mean) / deviation
-                x = torch.nn.functional.dropout(x, DROPOUT)
-                weights = _attention(x @ queries, part.real)
-                logits = (weights * (x @ values)).sum((1, 2)) + bias
-                loss = torch.nn.functional.binary_cross_entropy_with_logits(
-                    logits, targets[rows], importance[rows]
+            batches = tokens.batches(rows[torch.randperm(len(rows))], BATCH)
+            for i in torch.randperm(len(batches)).tolist():
+                batch = batches[i]
+                logits = bias.expand(len(batch), -1)
+                for layer, each in heads.items():
+                    own, real = tokens.padded(layer, batch)
+                    mean, deviation = scales[layer]
+                    own = torch.nn.functional.dropout((own - mean) / deviation, DROPOUT)
+                    read = each.readings(shared[layer], own, real)
+                    logits = logits + read.view(len(batch), MEMBERS, HEADS).sum(-1)
+                losses = torch.nn.functional.binary_cross_entropy_with_logits(
+                    logits, targets[batch], importance[batch], reduction="none"
                 )
+                loss = losses.mean(0).sum()  # the members learn side by side, not from one another
                 optimiser.zero_grad()
                 torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
-    along = values.detach() / deviation[:, None]
-    return ProbeHeads(
-        queries=(queries.detach() / deviation[:, None]).T.contiguous(),
-        values=along.T.contiguous(),
-        bias=float(bias.detach() - (mean @ along).sum()),
-    )
+            steps.advance()
+    folded: dict[int, ProbeHeads] = {}
+    offset = float(bias.detach().mean())
+    for layer, each in heads.items():
+        mean, deviation = scales[layer]
+        folded[layer] = ProbeHeads(
+            each.queries.detach() / deviation, each.values.detach() / deviation / MEMBERS
+        )
+        offset -= float((folded[layer].values @ mean).sum())
+    return ProbeWeights(folded, offset)
+
+
+def _scale(own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of tokens, `[d_model]` each, of 50,000 or so of them."""
+    sample = own[:: max(1, len(own) // 50_000)].float()
+    return sample.mean(0), sample.std(0).clamp(min=1e-6)
 
 
 def _held_out(prompts: Labelled, folds: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

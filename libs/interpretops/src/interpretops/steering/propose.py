@@ -14,13 +14,13 @@ import torch
 from interp_engine import Address
 from pydantic import BaseModel, ConfigDict, Field
 
-from interpretops.answers import REFUSALS, is_repetitive, opens_with_refusal
+from interpretops.answers import is_repetitive
 from interpretops.artifacts import ArtifactKind, Handle
 from interpretops.errors import InterpretOpsError
 from interpretops.models import run_batched
 from interpretops.progress import SILENT, Monitor
 from interpretops.prompts import Prompt
-from interpretops.steering.objective import RefusalObjective
+from interpretops.steering.goal import Goal, goal_for
 from interpretops.steering.policy import (
     POLICY_FILE,
     Condition,
@@ -41,7 +41,6 @@ from interpretops.steering.probe import (
     fit_probe,
     prompt_tokens,
     share_above,
-    template_tail,
     threshold_for,
 )
 from interpretops.steering.session import SteeringSession
@@ -54,11 +53,12 @@ if TYPE_CHECKING:
     from interpretops.circuits import Circuit
     from interpretops.models import HookedModel
     from interpretops.sae import SAE, Dictionary
+    from interpretops.steering.objective import AnswerObjective
 
 DIRECTIONS = "directions.safetensors"
 EVIDENCE = "fit.json"
 DEGENERATION_BUDGET = 0.02
-"""Share of degenerate answers above which a strength is too much."""
+"""Rise of the share of degenerate answers above which a strength is too much."""
 
 
 class FittingSet(BaseModel):
@@ -77,10 +77,10 @@ class ProposeSpec(BaseModel):
 
     Attributes:
         policy_id: The policy's name.
-        target_class: The risk it is for.
+        target_class: The risk it is for, which decides what is done about it (see `goal_for`).
         false_positive_budget: Share of harmless prompts the condition may fire on, out of fold.
-        target_refusal: Share of risky validation prompts that must be refused when the policy acts;
-            the weakest candidate that reaches it is chosen.
+        target_refusal: Share of risky validation prompts whose risk must be averted when the policy
+            acts; the weakest candidate that reaches it is chosen.
         max_features: How many features may be held.
         answer_tokens: How many first answer tokens are steered.
         fit_prompts: Risky training prompts the strengths are fitted on.
@@ -112,14 +112,22 @@ class ProposeSpec(BaseModel):
 
 
 class Trial(BaseModel):
-    """One candidate on the validation split, its condition held open."""
+    """One candidate on the validation split, its condition held open.
+
+    Attributes:
+        name: What is held.
+        strength: How strongly; 0 is the model as it is.
+        averted: Share of answers without the risk: refusals, or calm continuations.
+        degenerate: Share of degenerate answers, none of which averts anything.
+        n: Answers.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     strength: float
-    refusal_rate: float
-    degeneration_rate: float
+    averted: float
+    degenerate: float
     n: int
 
 
@@ -134,12 +142,14 @@ class FitEvidence(BaseModel):
         validation_recall: Share of risky validation prompts that fire.
         validation_false_positives: Share of harmless validation prompts that fire.
         validation_n: Validation prompts.
-        loss_before: Mean negative log-likelihood per token of refusals, unsteered.
+        does: What the policy does where it acts.
+        loss_before: Mean negative log-likelihood per token of the wanted answers, unsteered.
         loss_features: The same with the features held.
         loss_full: The same with features and direction.
         feature_share: Share of the whole reduction that the features alone achieve.
         features: Units that are held, and whether the circuit named them or the gradient did.
-        trials: What was tried on the validation split.
+        unsteered: The model as it is, on the validation split.
+        trials: What was tried on the same prompts.
         chosen: Index of the trial that became the policy.
     """
 
@@ -152,11 +162,13 @@ class FitEvidence(BaseModel):
     validation_recall: float
     validation_false_positives: float
     validation_n: int
+    does: str
     loss_before: float
     loss_features: float
     loss_full: float
     feature_share: float
     features: dict[str, str]
+    unsteered: Trial
     trials: tuple[Trial, ...]
     chosen: int
 
@@ -249,10 +261,11 @@ def propose_policy(
     store: ArtifactStore,
     monitor: Monitor = SILENT,
 ) -> PolicyArtifact:
-    """Fit a policy that refuses what the condition finds risky.
+    """Fit a policy that averts a risk where its condition finds one.
 
+    Risky requests are refused; texts that invite toxicity are gone on with as their neutral twins are.
     The condition is an attention probe (see `fit_probe`). The intervention holds SAE features, those the
-    circuit names first and those the refusal objective's gradient points to after them, at levels
+    circuit names first and those the objective's gradient points to after them, at levels
     fitted by gradient descent through the model; a residual direction makes up what they miss, and
     is left out where the features reach the target alone.
 
@@ -268,8 +281,10 @@ def propose_policy(
         monitor: Receives progress.
 
     Raises:
-        InterpretOpsError: When there is too little data, or no candidate makes the model refuse.
+        InterpretOpsError: When there is too little data, or no candidate averts more than the model
+            does by itself.
     """
+    goal = goal_for(spec.target_class)
     key = _Key(spec=spec, data=data)
     parents = [made.id for made in (dictionary, circuit) if made is not None]
     found = store.find(ArtifactKind.POLICY, key, model=model.ref, parents=parents)
@@ -278,24 +293,31 @@ def propose_policy(
     with store.draft(
         ArtifactKind.POLICY, key, model=model.ref, parents=parents, seeds=[spec.seed]
     ) as draft:
-        probe, recall, false_positives = _fit_condition(model, dictionary, data, spec, monitor)
+        probe, recall, false_positives = _fit_condition(
+            model, dictionary, data, spec, goal, monitor
+        )
         layer = _action_layer(model, dictionary, probe)
-        fit, losses, origins = _fit_action(model, circuit, dictionary, data, spec, layer, monitor)
+        fit, losses, origins = _fit_action(
+            model, circuit, dictionary, data, spec, goal, layer, monitor
+        )
+        unsteered = _try(model, None, dictionary, data, spec, goal, "nothing", 0.0, monitor)
         trials, policies = [], []
         for name, strength, with_direction in _candidates(fit, spec):
-            policy = _policy(model, circuit, dictionary, probe, fit, spec, strength, with_direction)
-            draft.write_tensors(DIRECTIONS, _vectors(probe, fit))
-            tried = _try(
-                model, policy.within(draft.path), dictionary, data, spec, name, strength, monitor
+            policy = _policy(
+                model, circuit, dictionary, probe, fit, spec, goal, strength, with_direction
             )
+            draft.write_tensors(DIRECTIONS, _vectors(probe, fit))
+            always = policy.model_copy(update={"condition": None}).within(draft.path)
+            tried = _try(model, always, dictionary, data, spec, goal, name, strength, monitor)
             trials.append(tried)
             policies.append(policy)
-            if _succeeds(tried, spec):
+            if _succeeds(tried, unsteered, spec):
                 break
-        chosen = _choose(trials, spec)
-        if trials[chosen].refusal_rate == 0:
+        chosen = _choose(trials, unsteered, spec)
+        if trials[chosen].averted <= unsteered.averted:
             raise InterpretOpsError(
-                "no candidate made the model refuse a single validation prompt",
+                f"no candidate averts more than the model by itself ({unsteered.averted:.0%} of "
+                f"{unsteered.n} validation prompts)",
                 fix="raise `steps` or `fit_prompts`, or train the dictionary at a later layer",
             )
         evidence = FitEvidence(
@@ -306,11 +328,13 @@ def propose_policy(
             validation_recall=recall,
             validation_false_positives=false_positives,
             validation_n=len(data.validation_risky) + len(data.validation_harmless),
+            does=goal.verb,
             loss_before=losses[0],
             loss_features=losses[1],
             loss_full=losses[2],
             feature_share=(losses[0] - losses[1]) / max(losses[0] - losses[2], 1e-9),
             features=_held(policies[chosen], origins),
+            unsteered=unsteered,
             trials=tuple(trials),
             chosen=chosen,
         )
@@ -320,7 +344,7 @@ def propose_policy(
         manifest = draft.commit(
             {
                 "policy": policy.meta.id,
-                "refusal_rate": trials[chosen].refusal_rate,
+                "averted": trials[chosen].averted,
                 "false_positives": false_positives,
                 "features": sum(
                     len(i.selector.sae_feature_ids)
@@ -348,6 +372,7 @@ def _fit_condition(
     dictionary: Dictionary | None,
     data: FittingSet,
     spec: ProposeSpec,
+    goal: Goal,
     monitor: Monitor,
 ) -> tuple[Probe, float, float]:
     """The probe, and its recall and false-positive rate on the validation split.
@@ -355,18 +380,19 @@ def _fit_condition(
     Its threshold keeps the budget over harmless prompts of topics that are new to it: training prompts
     out of fold, and validation. Bare prompts and dressed ones count alike in all these shares.
     """
-    layer = max(_layers(dictionary), default=round(0.6 * model.n_layers))
+    layers = _layers(dictionary)[-2:] or [round(0.6 * model.n_layers)]
     probe = fit_probe(
         model,
         Labelled.of(data.train_risky, data.train_harmless),
-        layer=layer,
+        layers=layers,
         false_positive_budget=spec.false_positive_budget,
+        chat=goal.chat,
         seed=spec.seed,
         monitor=monitor,
     )
     check = Labelled.of(data.validation_risky, data.validation_harmless)
-    tokens = prompt_tokens(model, check.texts, layer, probe.skip, monitor=monitor)
-    risky, harmless = check.by_kind(probe.heads.scores(tokens))
+    tokens = prompt_tokens(model, check.texts, layers, probe.skip, chat=goal.chat, monitor=monitor)
+    risky, harmless = check.by_kind(probe.weights.scores(tokens))
     known = [torch.cat(kind) for kind in zip(probe.harmless_scores, harmless, strict=True)]
     probe = replace(probe, threshold=threshold_for(known, spec.false_positive_budget))
     return probe, share_above(risky, probe.threshold), share_above(harmless, probe.threshold)
@@ -376,16 +402,16 @@ def _fit_condition(
 
 
 def _layers(dictionary: Dictionary | None) -> list[int]:
-    """Layers whose `resid_post` the dictionary covers."""
+    """Layers whose `resid_post` the dictionary covers, in order."""
     if dictionary is None:
         return []
-    return [site.layer or 0 for site in dictionary.saes if site.name == "resid_post"]
+    return sorted(site.layer or 0 for site in dictionary.saes if site.name == "resid_post")
 
 
 def _action_layer(model: HookedModel, dictionary: Dictionary | None, probe: Probe) -> int:
-    """The last layer with a dictionary, which must not come before the condition's layer."""
-    later = [layer for layer in _layers(dictionary) if layer >= probe.layer]
-    return max(later) if later else min(probe.layer + 2, model.n_layers - 1)
+    """The last layer with a dictionary, or one soon after the condition's last reading."""
+    covered = _layers(dictionary)
+    return covered[-1] if covered else min(max(probe.weights.heads) + 2, model.n_layers - 1)
 
 
 def _fit_action(
@@ -394,13 +420,14 @@ def _fit_action(
     dictionary: Dictionary | None,
     data: FittingSet,
     spec: ProposeSpec,
+    goal: Goal,
     layer: int,
     monitor: Monitor,
 ) -> tuple[_Fit, tuple[float, float, float], dict[str, str]]:
     """Fit levels and a direction; the losses before, with features alone, and with both."""
     site = Address("resid_post", layer)
     prompts = _spread(data.train_risky, spec.fit_prompts)
-    objective = RefusalObjective(model, prompts, REFUSALS, tail=template_tail(model))
+    objective = goal.objective(model, prompts)
     before = objective.mean_loss()
     gradient, norm = _gradient(model, objective, site)
     sae = None if dictionary is None else dictionary.saes.get(site)
@@ -431,7 +458,7 @@ def _fit_action(
 
 
 def _gradient(
-    model: HookedModel, objective: RefusalObjective, site: Address
+    model: HookedModel, objective: AnswerObjective, site: Address
 ) -> tuple[torch.Tensor, float]:
     """Gradient of the loss by a shift of the residual stream at a site, and the stream's norm."""
     shift = torch.zeros(model.d_model, device=model.device, requires_grad=True)
@@ -467,7 +494,7 @@ def _choose_features(
 
 def _descend(
     model: HookedModel,
-    objective: RefusalObjective,
+    objective: AnswerObjective,
     site: Address,
     fit: _Fit,
     parameters: list[torch.Tensor],
@@ -501,19 +528,22 @@ def _candidates(fit: _Fit, spec: ProposeSpec) -> list[tuple[str, float, bool]]:
     return [*alone, *((name, strength, True) for strength in spec.strengths)]
 
 
-def _succeeds(trial: Trial, spec: ProposeSpec) -> bool:
-    return (
-        trial.refusal_rate >= spec.target_refusal and trial.degeneration_rate <= DEGENERATION_BUDGET
-    )
+def _excess(trial: Trial, unsteered: Trial) -> float:
+    """By how much a trial's answers degenerate more than they may."""
+    return max(0.0, trial.degenerate - unsteered.degenerate - DEGENERATION_BUDGET)
 
 
-def _choose(trials: Sequence[Trial], spec: ProposeSpec) -> int:
+def _succeeds(trial: Trial, unsteered: Trial, spec: ProposeSpec) -> bool:
+    return trial.averted >= spec.target_refusal and _excess(trial, unsteered) == 0
+
+
+def _choose(trials: Sequence[Trial], unsteered: Trial, spec: ProposeSpec) -> int:
     """The first trial that succeeds (the weakest are first), or else the nearest to it."""
 
     def merit(i: int) -> tuple[bool, float, int]:
         trial = trials[i]
-        excess = max(0.0, trial.degeneration_rate - DEGENERATION_BUDGET)
-        return _succeeds(trial, spec), min(trial.refusal_rate, spec.target_refusal) - excess, -i
+        reached = min(trial.averted, spec.target_refusal) - _excess(trial, unsteered)
+        return _succeeds(trial, unsteered, spec), reached, -i
 
     return max(range(len(trials)), key=merit)
 
@@ -525,10 +555,11 @@ def _policy(
     probe: Probe,
     fit: _Fit,
     spec: ProposeSpec,
+    goal: Goal,
     strength: float,
     with_direction: bool,
 ) -> Policy:
-    span = Span(prompt_tail=template_tail(model), answer_tokens=spec.answer_tokens)
+    span = Span(prompt_tail=goal.tail(model), answer_tokens=spec.answer_tokens)
     interventions: list[Any] = []
     # A clamp names one range, so features held at different levels are separate interventions.
     for i, level in sorted(zip(fit.ids, fit.levels.tolist(), strict=True)):
@@ -547,24 +578,25 @@ def _policy(
             DirectionAdd(
                 type="direction_add",
                 selector=LayerSelector(layer=fit.layer),
-                vector=f"{DIRECTIONS}#refusal",
+                vector=f"{DIRECTIONS}#steer",
                 coefficient=strength,
                 span=span,
             )
         )
     readings = tuple(
         ProbeReading(
-            layer=probe.layer,
-            vector=f"{DIRECTIONS}#value{k}",
-            attention=f"{DIRECTIONS}#query{k}",
+            layer=layer,
+            vector=f"{DIRECTIONS}#value{layer}.{k}",
+            attention=f"{DIRECTIONS}#query{layer}.{k}",
             skip=probe.skip,
         )
-        for k in range(len(probe.heads.values))
+        for layer, heads in sorted(probe.weights.heads.items())
+        for k in range(len(heads.values))
     )
     return Policy(
         meta=Meta(
             id=spec.policy_id,
-            description=f"Refuses what a probe of the prompt finds to be {spec.target_class}",
+            description=f"Where a probe of the prompt finds {spec.target_class}, it {goal.verb}",
             target_class=spec.target_class,
             model=model.ref.fingerprint,
             dictionary=None if dictionary is None else dictionary.id,
@@ -574,7 +606,9 @@ def _policy(
             max_latency_overhead_pct=spec.max_latency_overhead_pct,
             max_benign_loss_pct=spec.max_benign_loss_pct,
         ),
-        condition=Condition(probe=readings, threshold=round(probe.threshold - probe.heads.bias, 6)),
+        condition=Condition(
+            probe=readings, threshold=round(probe.threshold - probe.weights.bias, 6)
+        ),
         interventions=tuple(interventions),
     )
 
@@ -591,52 +625,52 @@ def _held(policy: Policy, origins: dict[str, str]) -> dict[str, str]:
 
 
 def _vectors(probe: Probe, fit: _Fit) -> dict[str, torch.Tensor]:
-    return {
-        **{f"query{k}": query for k, query in enumerate(probe.heads.queries)},
-        **{f"value{k}": value for k, value in enumerate(probe.heads.values)},
-        "refusal": fit.direction.detach().float(),
-    }
+    vectors = {"steer": fit.direction.detach().float()}
+    for layer, heads in probe.weights.heads.items():
+        for k, (query, value) in enumerate(zip(heads.queries, heads.values, strict=True)):
+            vectors[f"query{layer}.{k}"], vectors[f"value{layer}.{k}"] = query, value
+    return vectors
 
 
 def _try(
     model: HookedModel,
-    policy: Policy,
+    policy: Policy | None,
     dictionary: Dictionary | None,
     data: FittingSet,
     spec: ProposeSpec,
+    goal: Goal,
     name: str,
     strength: float,
     monitor: Monitor,
 ) -> Trial:
-    """Answer risky validation prompts with the condition held open."""
-    always = policy.model_copy(update={"condition": None}).within(policy.folder)
-    prompts = _spread(data.validation_risky, spec.check_prompts)
+    """Answer risky validation prompts under a policy without condition, or none."""
+    prompts = [prompt.text for prompt in _spread(data.validation_risky, spec.check_prompts)]
     stage = f"trying {name} at strength {strength:g}"
 
     def run(chunk: Sequence[str]) -> list[str]:
-        answers: list[str] = session.generate(list(chunk), 24)
+        answers: list[str] = session.generate(list(chunk), 24, chat=goal.chat)
         return answers
 
     answers: list[str] = []
-    with SteeringSession(model, always, dictionary=dictionary) as session:
+    with SteeringSession(model, policy, dictionary=dictionary) as session:
         for start in range(0, len(prompts), 16):
             answers += run_batched(prompts[start : start + 16], run, 16)
             monitor.update(stage, len(answers), len(prompts))
     broken = [is_repetitive(answer) for answer in answers]
-    refused = [
-        opens_with_refusal(answer) and not bad for answer, bad in zip(answers, broken, strict=True)
+    averted = [
+        goal.averted(answer) and not bad for answer, bad in zip(answers, broken, strict=True)
     ]
     return Trial(
         name=name,
         strength=strength,
-        refusal_rate=sum(refused) / len(answers),
-        degeneration_rate=sum(broken) / len(answers),
+        averted=sum(averted) / len(answers),
+        degenerate=sum(broken) / len(answers),
         n=len(answers),
     )
 
 
-def _spread(prompts: Sequence[Prompt], count: int) -> list[str]:
+def _spread(prompts: Sequence[Prompt], count: int) -> Sequence[Prompt]:
     """`count` prompts, evenly spread over the list, so that every topic and wrapper is there."""
     if len(prompts) <= count:
-        return [prompt.text for prompt in prompts]
-    return [prompts[i * len(prompts) // count].text for i in range(count)]
+        return prompts
+    return [prompts[i * len(prompts) // count] for i in range(count)]
