@@ -21,11 +21,12 @@ def fit(bench: Bench, request: SubmitPolicyProposalRequest) -> PolicyArtifact:
     unset: dict[str, Any] = {"max_latency_overhead_pct": bench.runtime.max_latency_overhead_pct}
     if circuit is not None:
         unset["target_class"] = circuit.graph.risk_class
+    spec = bench.spec(ProposeSpec, request.spec, **unset)
     return propose_policy(
         bench.model(request.model),
         circuit,
-        _data(bench, request),
-        bench.spec(ProposeSpec, request.spec, **unset),
+        _data(bench, request, spec.target_class),
+        spec,
         dictionary=_dictionary(bench, request, circuit),
         redacted=bench.redacted,
         store=bench.store,
@@ -43,9 +44,9 @@ def _dictionary(
     return None if found is None else Dictionary.open(bench.store, found)
 
 
-def _data(bench: Bench, request: SubmitPolicyProposalRequest) -> FittingSet:
+def _data(bench: Bench, request: SubmitPolicyProposalRequest, risk_class: str) -> FittingSet:
     if not request.HasField("data"):
-        return DemoData(bench.redactor).fitting()
+        return DemoData(bench.redactor).fitting(risk_class)
     data = request.data
     return FittingSet(
         train_risky=bench.prompts(data.train_risky, "data.train_risky").prompts,

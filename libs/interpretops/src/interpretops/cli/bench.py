@@ -277,7 +277,7 @@ class LocalBench(Workbench):
         return propose_policy(
             self.model,
             Circuit.open(self.store, circuit),
-            DemoData(self.redactor).fitting(),
+            DemoData(self.redactor).fitting(spec.target_class),
             spec,
             dictionary=self._dictionary(dictionary),
             redacted=self.redacted,

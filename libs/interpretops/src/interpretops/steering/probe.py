@@ -4,6 +4,9 @@ After Shabalin and Belrose, "Attention Probes" (EleutherAI, 2025): every head we
 prompt by a softmax of their projection on its query, and averages their projections on its value. What
 makes a request risky often stands in a few of its tokens, which a mean over all of them drowns and a
 last token half forgets.
+
+Several such probes, each fitted to its own Bayesian bootstrap of the topics, decide by their mean log-odds:
+on validation that catches half as many harmless prompts at the recall of one of them.
 """
 
 from __future__ import annotations
@@ -30,10 +33,10 @@ Kinds = tuple[torch.Tensor, torch.Tensor]
 
 MEMBERS = 4
 """Probes whose mean decides. What one of them alone is sure of, others do not confirm."""
-HEADS = 2
+HEADS = 4
 """Heads of each member, at each layer."""
-EPOCHS = 10
-LEARNING_RATE = 5e-3
+EPOCHS = 8
+LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1.0
 DROPOUT = 0.2
 BATCH = 64
