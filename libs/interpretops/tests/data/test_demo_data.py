@@ -88,7 +88,16 @@ def test_no_topic_is_in_two_splits_and_each_split_has_its_share(name: str) -> No
     total = share.total()
     assert 0.40 <= share["train"] / total <= 0.80
     assert 0.08 <= share["validation"] / total <= 0.28
-    assert 0.15 <= share["test"] / total <= 0.42
+    assert 0.08 <= share["test"] / total <= 0.42
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "topics"), [("jailbreak", 150, 35), ("over_refusal", 120, 12)]
+)
+def test_the_test_split_bears_an_interval(name: str, texts: int, topics: int) -> None:
+    test = [record for record in records(name) if record["split"] == "test"]
+    assert len(test) >= texts
+    assert len({record["topic"] for record in test}) >= topics
 
 
 def test_every_category_of_attacks_is_trained_and_tested_on_different_topics() -> None:
