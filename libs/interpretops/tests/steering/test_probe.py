@@ -92,15 +92,14 @@ def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:
     for layer, heads in probe.weights.heads.items():
         site = Address("resid_post", layer)
         x = tiny.capture(batch, [site])[site]
-        for query, value in zip(heads.queries, heads.values, strict=True):
-            reading = Reading(site, value, query, prompt_tail=None, skip=probe.skip)
-            found += reading.scores(x, real, offset)
+        reading = Reading(site, heads.values, heads.queries, prompt_tail=None, skip=probe.skip)
+        found += reading.scores(x, real, offset)
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=5e-2)
 
 
 def test_a_prompt_without_tokens_of_its_own_scores_nothing() -> None:
     site = Address("resid_post", 0)
-    reading = Reading(site, torch.ones(4), torch.ones(4), prompt_tail=None, skip=3)
+    reading = Reading(site, torch.ones(1, 4), torch.ones(1, 4), prompt_tail=None, skip=3)
     x, real = torch.ones(1, 3, 4), torch.ones(1, 3, dtype=torch.bool)
     assert float(reading.scores(x, real, torch.tensor([[-2, -1, 0]]))) == 0.0
 

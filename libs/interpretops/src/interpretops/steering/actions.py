@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from interpretops.models import HookedModel
     from interpretops.sae import SAE
-    from interpretops.steering.policy import Intervention, Policy, Span
+    from interpretops.steering.policy import Intervention, Policy, ProbeReading, Span
 
 
 @dataclass(frozen=True)
@@ -137,16 +137,24 @@ class ModuleAction:
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of the condition, bound: a direction at a site, and what weighs the tokens."""
+    """Readings of the condition that look at the same tokens of a site, bound.
+
+    Attributes:
+        site: Where they read.
+        directions: What each projects on, `[readings, d_model]`.
+        attention: What weighs the tokens of each, `[readings, d_model]`; None for plain averages.
+        prompt_tail: How many of the last prompt tokens they look at; None for all.
+        skip: How many last prompt tokens they leave out first.
+    """
 
     site: Address
-    direction: torch.Tensor
+    directions: torch.Tensor
     attention: torch.Tensor | None
     prompt_tail: int | None
     skip: int
 
     def scores(self, x: torch.Tensor, real: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-        """One score per row, `[rows]`: the mean projection of the prompt positions it looks at."""
+        """One score per row, `[rows]`: the sum of the mean projections of `x`, `[rows, seq, d_model]`."""
         where = real & (offset <= -self.skip)
         if self.prompt_tail is not None:
             where = where & (offset > -self.skip - self.prompt_tail)
@@ -154,11 +162,11 @@ class Reading:
         x = x.float()
         if self.attention is None:
             weights = where.float() / where.sum(-1, keepdim=True).clamp(min=1)
-        else:
-            where = where & (real.cumsum(-1) > 1)
-            lowest = torch.finfo(x.dtype).min
-            weights = (x @ self.attention).masked_fill(~where, lowest).softmax(-1) * where
-        return ((x @ self.direction) * weights).sum(-1)
+            return ((x @ self.directions.sum(0)) * weights).sum(-1)
+        where = (where & (real.cumsum(-1) > 1))[..., None]
+        lowest = torch.finfo(x.dtype).min
+        chosen = (x @ self.attention.T).masked_fill(~where, lowest).softmax(-2) * where
+        return ((x @ self.directions.T) * chosen).sum((-2, -1))
 
 
 @dataclass(frozen=True)
@@ -364,24 +372,29 @@ def _lora(
 
 
 def _readings(policy: Policy, model: HookedModel, name: str) -> tuple[Reading, ...]:
-    """The readings of the condition, in the order of their layers."""
-    readings = []
+    """The readings of the condition, in the order of their layers, those of the same tokens as one."""
+    alike: dict[tuple[int, int | None, int, bool], list[ProbeReading]] = {}
     for probe in () if policy.condition is None else policy.condition.probe:
         _require_layer(probe.layer, model, f"{name}, condition")
-        vector = policy.vector(probe.vector)
-        _require_width(vector, model, probe.vector, f"{name}, condition")
-        attention = None
-        if probe.attention is not None:
-            attention = policy.vector(probe.attention)
-            _require_width(attention, model, probe.attention, f"{name}, condition")
-            attention = attention.to(model.device)
+        tokens = (probe.layer, probe.prompt_tail, probe.skip, probe.attention is not None)
+        alike.setdefault(tokens, []).append(probe)
+
+    def stacked(refs: list[str]) -> torch.Tensor:
+        vectors = [policy.vector(ref) for ref in refs]
+        for ref, vector in zip(refs, vectors, strict=True):
+            _require_width(vector, model, ref, f"{name}, condition")
+        return torch.stack(vectors).to(model.device)
+
+    readings = []
+    for (layer, prompt_tail, skip, _), probes in alike.items():
+        weighing = [probe.attention for probe in probes if probe.attention is not None]
         readings.append(
             Reading(
-                site=Address("resid_post", probe.layer),
-                direction=vector.to(model.device),
-                attention=attention,
-                prompt_tail=probe.prompt_tail,
-                skip=probe.skip,
+                site=Address("resid_post", layer),
+                directions=stacked([probe.vector for probe in probes]),
+                attention=stacked(weighing) if weighing else None,
+                prompt_tail=prompt_tail,
+                skip=skip,
             )
         )
     return tuple(sorted(readings, key=lambda reading: reading.site.layer or 0))
