@@ -7,6 +7,7 @@ import torch
 from interpretops.answers import is_insulting
 from interpretops.errors import InterpretOpsError
 from interpretops.models import HookedModel
+from interpretops.progress import SILENT, Steps
 from interpretops.prompts import Prompt
 from interpretops.steering.goal import Calm, Refuse, goal_for
 from interpretops.steering.objective import AnswerObjective
@@ -44,7 +45,7 @@ def test_calm_makes_likely_what_the_twins_go_on_with(
     monkeypatch.setattr(
         HookedModel, "generate", lambda _self, texts, *_, **__: [said[text] for text in texts]
     )
-    objective = Calm().objective(tiny, prompts)
+    objective = Calm().objective(tiny, prompts, Steps(SILENT, "", 1))
     # the twin that is gone on with by an insult teaches nothing
     expected = AnswerObjective(
         tiny, ["you are a"], [" star of the evening"], tail=1, chat=False, whole=False
@@ -54,7 +55,7 @@ def test_calm_makes_likely_what_the_twins_go_on_with(
 
 def test_calm_needs_a_twin_that_is_gone_on_with_calmly(tiny: HookedModel) -> None:
     with pytest.raises(InterpretOpsError, match="neutral twin"):
-        Calm().objective(tiny, pairs(("you are a", None)))
+        Calm().objective(tiny, pairs(("you are a", None)), Steps(SILENT, "", 1))
 
 
 def test_an_answer_that_may_go_on_is_not_taught_to_end(tiny: HookedModel) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from interpretops.models import HookedModel
+    from interpretops.progress import Steps
     from interpretops.prompts import Prompt
 
 CALM_TOKENS = 12
@@ -34,8 +35,10 @@ class Goal(Protocol):
         """How many last tokens of a prompt are steered."""
         ...
 
-    def objective(self, model: HookedModel, prompts: Sequence[Prompt]) -> AnswerObjective:
-        """What fitting minimises over risky prompts."""
+    def objective(
+        self, model: HookedModel, prompts: Sequence[Prompt], steps: Steps
+    ) -> AnswerObjective:
+        """What fitting minimises over risky prompts; `steps` is told of every batch."""
         ...
 
     def averted(self, answer: str) -> bool:
@@ -53,10 +56,12 @@ class Refuse:
         """The end of the chat template."""
         return template_tail(model)
 
-    def objective(self, model: HookedModel, prompts: Sequence[Prompt]) -> AnswerObjective:
+    def objective(
+        self, model: HookedModel, prompts: Sequence[Prompt], steps: Steps
+    ) -> AnswerObjective:
         """Whole refusals become likely."""
         texts = [prompt.text for prompt in prompts]
-        return AnswerObjective(model, texts, REFUSALS, tail=self.tail(model))
+        return AnswerObjective(model, texts, REFUSALS, tail=self.tail(model), steps=steps)
 
     def averted(self, answer: str) -> bool:
         """Whether it opens with a refusal."""
@@ -73,7 +78,9 @@ class Calm:
         """The last token, from which the next is read."""
         return 1
 
-    def objective(self, model: HookedModel, prompts: Sequence[Prompt]) -> AnswerObjective:
+    def objective(
+        self, model: HookedModel, prompts: Sequence[Prompt], steps: Steps
+    ) -> AnswerObjective:
         """What the model says to the twins becomes likely, where it says nothing bad.
 
         Raises:
@@ -96,7 +103,7 @@ class Calm:
             )
         texts, answers = zip(*calm, strict=True)
         return AnswerObjective(
-            model, texts, answers, tail=self.tail(model), chat=False, whole=False
+            model, texts, answers, tail=self.tail(model), chat=False, whole=False, steps=steps
         )
 
     def averted(self, answer: str) -> bool:

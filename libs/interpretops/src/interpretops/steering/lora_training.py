@@ -113,7 +113,7 @@ def train_lora_gate(
     keep = AnswerObjective(model, harmless, answers, tail=tail, batch_size=size, steps=steps)
     reference = []
     with torch.no_grad():
-        before = _mean_loss(refuse, steps)
+        before = refuse.mean_loss(steps)
         for i in range(len(keep)):
             reference.append(keep.log_probabilities(i))
             steps.advance()
@@ -137,7 +137,7 @@ def train_lora_gate(
     with model.hooks() as hooks, torch.no_grad():
         _attach(hooks, weights)
         steps = Steps(monitor, "measuring the adapter", 2 * batches)
-        after = _mean_loss(refuse, steps)
+        after = refuse.mean_loss(steps)
         moved = 0.0
         for i, log_probabilities in enumerate(reference):
             moved += float(keep.divergence(i, log_probabilities)) / len(keep)
@@ -196,14 +196,6 @@ def _answers(
         answers += model.generate(chunk, spec.answer_tokens)
         steps.advance(len(chunk))
     return answers
-
-
-def _mean_loss(objective: AnswerObjective, steps: Steps) -> float:
-    total = 0.0
-    for i in range(len(objective)):
-        total += float(objective.loss(i))
-        steps.advance()
-    return total / len(objective)
 
 
 def _attach(hooks: SiteHooks, weights: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> None:

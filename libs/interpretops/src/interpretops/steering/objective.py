@@ -105,10 +105,15 @@ class AnswerObjective:
         wanted = self._segments[batch].wanted
         return ((values * wanted).sum(-1) / wanted.sum(-1)).mean()
 
-    def mean_loss(self) -> float:
-        """The loss over all prompts under the hooks in force."""
-        with torch.no_grad():
-            return sum(float(self.loss(i)) for i in range(len(self))) / len(self)
+    def mean_loss(self, steps: Steps | None = None) -> float:
+        """The loss over all prompts under the hooks in force; `steps` is told of every batch."""
+        total = 0.0
+        for i in range(len(self)):
+            with torch.no_grad():
+                total += float(self.loss(i))
+            if steps is not None:
+                steps.advance()
+        return total / len(self)
 
     def _prepare(self, prompts: Sequence[str], texts: Sequence[str]) -> _Segment:
         model, tail = self.model, self.tail

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from interp_engine import Address
@@ -63,8 +63,8 @@ class PromptTokens:
     def batches(self, rows: torch.Tensor, size: int) -> list[torch.Tensor]:
         """Rows in batches of like lengths: in each run of eight batches, the shorter ones first."""
         found: list[torch.Tensor] = []
-        for some in rows.split(8 * size):
-            found += some[self.lengths[some].argsort(stable=True)].split(size)
+        for some in torch.split(rows, 8 * size):
+            found += torch.split(some[self.lengths[some].argsort(stable=True)], size)
         return found
 
     def padded(self, layer: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -414,11 +414,11 @@ def _fit(
         }
         bias = torch.zeros(MEMBERS, requires_grad=True)
         parameters = [part for each in heads.values() for part in (each.queries, each.values)]
-        optimiser = torch.optim.AdamW(
-            [{"params": parameters}, {"params": [bias], "weight_decay": 0.0}],
-            lr=LEARNING_RATE,
-            weight_decay=WEIGHT_DECAY,
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": parameters},
+            {"params": [bias], "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             LEARNING_RATE,

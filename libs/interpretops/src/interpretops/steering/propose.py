@@ -18,7 +18,7 @@ from interpretops.answers import is_repetitive
 from interpretops.artifacts import ArtifactKind, Handle
 from interpretops.errors import InterpretOpsError
 from interpretops.models import run_batched
-from interpretops.progress import SILENT, Monitor
+from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.prompts import Prompt
 from interpretops.steering.goal import Goal, goal_for
 from interpretops.steering.policy import (
@@ -427,9 +427,10 @@ def _fit_action(
     """Fit levels and a direction; the losses before, with features alone, and with both."""
     site = Address("resid_post", layer)
     prompts = _spread(data.train_risky, spec.fit_prompts)
-    objective = goal.objective(model, prompts)
-    before = objective.mean_loss()
-    gradient, norm = _gradient(model, objective, site)
+    steps = Steps(monitor, "measuring the model as it is", 3 * -(-len(prompts) // 16))
+    objective = goal.objective(model, prompts, steps)
+    before = objective.mean_loss(steps)
+    gradient, norm = _gradient(model, objective, site, steps)
     sae = None if dictionary is None else dictionary.saes.get(site)
     if sae is not None:
         sae.to(model.device)
@@ -458,7 +459,7 @@ def _fit_action(
 
 
 def _gradient(
-    model: HookedModel, objective: AnswerObjective, site: Address
+    model: HookedModel, objective: AnswerObjective, site: Address, steps: Steps
 ) -> tuple[torch.Tensor, float]:
     """Gradient of the loss by a shift of the residual stream at a site, and the stream's norm."""
     shift = torch.zeros(model.d_model, device=model.device, requires_grad=True)
@@ -472,6 +473,7 @@ def _gradient(
         hooks.write(site, probe)
         for i in range(len(objective)):
             torch.autograd.backward(objective.loss(i))
+            steps.advance()
     assert shift.grad is not None
     return shift.grad, sum(norms) / len(norms)
 
