@@ -29,7 +29,7 @@ def test_tokens_are_the_captured_ones_without_first_and_last(tiny: HookedModel) 
             expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:-2]
             own, real = tokens.padded(layer, torch.tensor([row]))
             found = torch.cat([tokens.shared[layer].float(), own[real]])
-            torch.testing.assert_close(found, expected, rtol=2e-2, atol=2e-2)  # kept as bfloat16
+            torch.testing.assert_close(found, expected.cpu(), rtol=2e-2, atol=2e-2)
 
 
 def test_kinds_of_prompts_count_alike_in_a_threshold() -> None:
@@ -86,12 +86,12 @@ def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:
     probe = fit_probe(tiny, prompts, layers=(0, 1), false_positive_budget=0.1)
     expected = probe.weights.scores(prompt_tokens(tiny, PROMPTS, (0, 1), probe.skip))
     batch = tiny.encode(PROMPTS)
-    real = batch.attention_mask.bool()
-    offset = torch.arange(real.shape[1]) - batch.last[:, None]
+    real = batch.attention_mask.bool().cpu()
+    offset = torch.arange(real.shape[1]) - batch.last[:, None].cpu()
     found = torch.full((len(PROMPTS),), probe.weights.bias)
     for layer, heads in probe.weights.heads.items():
         site = Address("resid_post", layer)
-        x = tiny.capture(batch, [site])[site]
+        x = tiny.capture(batch, [site])[site].cpu()
         reading = Reading(site, heads.values, heads.queries, prompt_tail=None, skip=probe.skip)
         found += reading.scores(x, real, offset)
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=5e-2)
