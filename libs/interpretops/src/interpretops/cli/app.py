@@ -8,7 +8,13 @@ from typing import Annotated, cast
 
 import typer
 
-from interpretops.cli import artifacts, discover, judge, policy
+from interpretops.cli import (
+    artifacts,
+    discover,
+    judge,
+    policy,
+    production,  # noqa: F401 - adds its verbs to those of `policy`
+)
 from interpretops.cli.bench import Workbench
 from interpretops.cli.connection import connection_to
 from interpretops.cli.console import err, one_line_errors, out

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interpretops.cli.bench import Workbench
+from interpretops.cli.bench import LocalBench, Workbench
 from interpretops.cli.console import out
 from interpretops.cli.options import ConfigOption
 
@@ -124,10 +124,13 @@ def gc(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Remove what is older than compliance.retention_days and nothing younger was made from."""
+    """Remove what is older than compliance.retention_days and nothing younger was made from.
+
+    A platform does so by itself.
+    """
     from interpretops.errors import InterpretOpsError
 
-    bench = Workbench.open(config)
+    bench = LocalBench.open_for("artifacts gc", config)
     if identifier is not None:
         if identifier not in bench.store.ids():
             raise InterpretOpsError(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from interpretops.circuits import Circuit, ContrastTask, SearchSpec
     from interpretops.cli.bench import Connection
-    from interpretops.client import Job
+    from interpretops.client import Job, PolicyVersion
     from interpretops.config import Config
     from interpretops.evals import EvalSpec, RiskCardArtifact
     from interpretops.models import Sampling
@@ -50,7 +50,7 @@ class PlatformObjects:
     """
 
     def __init__(self, client: Client, folder: Path) -> None:
-        self._client = client
+        self.client = client
         self._folder = folder
 
     def get_bytes(self, key: str) -> bytes:
@@ -71,15 +71,15 @@ class PlatformObjects:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self._manifest(key))
             # Whoever asks for the place of the manifest reads its neighbours.
-            for file in self._client.artifacts.get(artifact).files:
+            for file in self.client.artifacts.get(artifact).files:
                 self.local_path(f"artifacts/{artifact}/{file.path}")
         else:
-            self._client.artifacts.download(artifact, _file(key), path)
+            self.client.artifacts.download(artifact, _file(key), path)
         return path
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of the manifests of all artifacts, oldest first."""
-        ids = sorted(artifact.id for artifact in self._client.artifacts.list())
+        ids = sorted(artifact.id for artifact in self.client.artifacts.list())
         for key in (f"artifacts/{each}/{MANIFEST}" for each in ids):
             if key.startswith(prefix):
                 yield key
@@ -101,7 +101,7 @@ class PlatformObjects:
 
     def _manifest(self, key: str) -> bytes:
         try:
-            details = self._client.artifacts.get(key.split("/")[1])
+            details = self.client.artifacts.get(key.split("/")[1])
         except ApiError as error:
             if error.status in (404, 422):  # 422: it does not even look like an id
                 raise FileNotFoundError(key) from error
@@ -118,16 +118,19 @@ class RemoteBench(Workbench):
     Args:
         config: The settings.
         connection: Where the platform is, and who calls.
+
+    Attributes:
+        client: What speaks to it.
     """
 
     def __init__(self, config: Config, connection: Connection) -> None:
         super().__init__(config)
-        self._client = Client(connection.api, connection.key)
+        self.client = Client(connection.api, connection.key)
 
     @cached_property
     def store(self) -> ArtifactStore:
         """The platform's artifacts; what is read of them is kept below `cache.dir`."""
-        where = hashlib.sha256(self._client.base_url.encode()).hexdigest()[:12]
+        where = hashlib.sha256(self.client.base_url.encode()).hexdigest()[:12]
         return self._store_in(self.config.cache.dir / "platforms" / where)
 
     @cached_property
@@ -139,12 +142,12 @@ class RemoteBench(Workbench):
 
     def describe(self) -> str:
         """The model, and the platform's address."""
-        return f"[bold]{self.config.model.name}[/]  on the platform at {self._client.base_url}"
+        return f"[bold]{self.config.model.name}[/]  on the platform at {self.client.base_url}"
 
     def trace(self, prompts: PromptSet, spec: TraceSpec, monitor: Monitor) -> Manifest:
         """Submit a trace and follow it."""
         asked = {"prompts": list(prompts), "spec": spec, "model": self._model}
-        return self._made(self._client.traces.create, asked, monitor)
+        return self._made(self.client.traces.create, asked, monitor)
 
     def train_dictionary(
         self, source: str | PromptSet, spec: DictionarySpec, monitor: Monitor
@@ -155,7 +158,7 @@ class RemoteBench(Workbench):
             asked["trace"] = self.store.get(source).id
         else:
             asked["prompts"] = list(source)
-        return self._made(self._client.dictionaries.create, asked, monitor)
+        return self._made(self.client.dictionaries.create, asked, monitor)
 
     def search(
         self, task: ContrastTask, spec: SearchSpec, dictionary: str | None, monitor: Monitor
@@ -171,7 +174,7 @@ class RemoteBench(Workbench):
             "spec": spec,
             "model": self._model,
         }
-        return self._opened(Circuit, self._client.circuits.analyze, asked, monitor)
+        return self._opened(Circuit, self.client.circuits.analyze, asked, monitor)
 
     def propose_policy(
         self, circuit: str, dictionary: str | None, spec: ProposeSpec, monitor: Monitor
@@ -185,7 +188,7 @@ class RemoteBench(Workbench):
             "spec": spec,
             "model": self._model,
         }
-        return self._opened(PolicyArtifact, self._client.policies.propose, asked, monitor)
+        return self._opened(PolicyArtifact, self.client.policies.propose, asked, monitor)
 
     def evaluate(
         self,
@@ -217,14 +220,14 @@ class RemoteBench(Workbench):
             asked["suites_uri"] = suites
         else:
             asked["suites"] = list(read_suites(suites))
-        return self._opened(RiskCardArtifact, self._client.evaluations.create, asked, monitor)
+        return self._opened(RiskCardArtifact, self.client.evaluations.create, asked, monitor)
 
     def write_report(self, card: str, spec: ReportSpec, monitor: Monitor) -> ReportArtifact:  # noqa: ARG002
         """Submit a report and follow it; the platform says how long and where it keeps things."""
         from interpretops.reports import ReportArtifact
 
         asked = {"risk_card": self.store.get(card).id}
-        return self._opened(ReportArtifact, self._client.reports.create, asked, monitor)
+        return self._opened(ReportArtifact, self.client.reports.create, asked, monitor)
 
     def answers(
         self,
@@ -241,7 +244,7 @@ class RemoteBench(Workbench):
                 f"a platform steers by policies in production, and {policy} is a file or artifact",
                 fix="give the name of an active policy; `mechctl eval` measures any",
             )
-        found = self._client.steer(
+        found = self.client.steer(
             policy,
             prompts,
             model=self._served,
@@ -256,7 +259,7 @@ class RemoteBench(Workbench):
 
     def check_policy(self, policy: str, *, sae: str | None, schema_only: bool) -> str:
         """Have the platform check a policy; the first problem is raised."""
-        verdict = self._client.policies.validate(
+        verdict = self.client.policies.validate(
             **self._policy(policy),
             dictionary=None if sae is None else self.store.get(sae).id,
             model=None if schema_only else self._served,
@@ -274,7 +277,17 @@ class RemoteBench(Workbench):
     def explain_policy(self, policy: str, *, sae: str | None) -> Sequence[str]:
         """Have the platform explain a policy."""
         dictionary = None if sae is None else self.store.get(sae).id
-        return self._client.policies.explain(**self._policy(policy), dictionary=dictionary)
+        return self.client.policies.explain(**self._policy(policy), dictionary=dictionary)
+
+    def publish(self, policy: str) -> PolicyVersion:
+        """Store a policy as the next version of its name, and put it forward for approval.
+
+        Storing what the newest version already says gives that version.
+        """
+        made = self.client.policies.create(**self._policy(policy), model=self._served)
+        if made.state != "draft":
+            return made
+        return self.client.policies.put_forward(made.name, made.version)
 
     def store_to_verify(self) -> ArtifactStore:
         """The artifacts without the copies kept here, so that the platform's own are checked."""
@@ -294,7 +307,7 @@ class RemoteBench(Workbench):
         Raises:
             InterpretOpsError: When it is not among those that answer.
         """
-        served = [model.name for model in self._client.models()]
+        served = [model.name for model in self.client.models()]
         whole = self.config.model.name
         for name in (whole, whole.removeprefix("builtin:").rstrip("/").rpartition("/")[2]):
             if name in served:
@@ -305,7 +318,7 @@ class RemoteBench(Workbench):
         )
 
     def _store_in(self, folder: Path) -> ArtifactStore:
-        return ArtifactStore(folder, PlatformObjects(self._client, folder))
+        return ArtifactStore(folder, PlatformObjects(self.client, folder))
 
     def _policy(self, ref: str) -> dict[str, str]:
         """A policy as requests name it: an artifact's id, or the text of a file."""
@@ -321,7 +334,7 @@ class RemoteBench(Workbench):
     def _artifact_of(self, name: str) -> str:
         """The artifact of a policy's active version, or of `name@3`."""
         plain_name, _, number = name.partition("@")
-        for version in self._client.policies.versions(plain_name):
+        for version in self.client.policies.versions(plain_name):
             wanted = str(version.version) == number if number else version.state == "active"
             if wanted and version.artifact is not None:
                 return version.artifact
@@ -358,7 +371,7 @@ class RemoteBench(Workbench):
                 raise
             if job.state.final and job.state is not JobState.SUCCEEDED:
                 continue
-            done = self._client.jobs.wait(job, progress=monitor)
+            done = self.client.jobs.wait(job, progress=monitor)
             try:
                 return self.store.get(str(done.result))
             except InterpretOpsError:
