@@ -142,9 +142,11 @@ def run(there: Installation) -> None:
         for step, key in (("propose", there.key), ("approve", approver), ("activate", approver)):
             there.call("POST", f"/policies/smoke/versions/{written['version']}/{step}", key=key)
     steered = there.call(
-        "POST", "/steer", {"policy": "smoke", "prompts": RISKY[:2], "max_new_tokens": 8}
+        "POST",
+        "/steer",
+        {"policy": "smoke", "model": SERVED, "prompts": RISKY[:2], "max_new_tokens": 8},
     )
-    answers = steered.json()["answers"]
+    answers = steered.json()["results"]
     print(f"{'/steer':<14} {sum(answer['changed'] for answer in answers)} of 2 answers changed")
     chat = {
         "model": f"{SERVED}@smoke",
