@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 
 from interpretops.errors import InterpretOpsError
 from interpretops.yaml_source import Wrong, validate_yaml
@@ -261,16 +260,19 @@ class Policy(_Part):
         name, _, key = ref.partition("#")
         path = self.file(name)
         try:
-            tensors = load_file(path)
+            # Only this vector is read, however many the file holds, and copied: a policy that is
+            # kept ready must not keep its file mapped.
+            with safe_open(path, framework="pt") as tensors:
+                known = sorted(tensors.keys())
+                vector = None if key not in known else tensors.get_tensor(key).clone().float()
         except (SafetensorError, OSError) as error:
             raise InterpretOpsError(
                 f"{path} is not a whole safetensors file", fix="make the policy again"
             ) from error
-        if key not in tensors:
+        if vector is None:
             raise InterpretOpsError(
-                f"{path} holds no vector {key!r}", fix=f"use one of {', '.join(sorted(tensors))}"
+                f"{path} holds no vector {key!r}", fix=f"use one of {', '.join(known)}"
             )
-        vector = tensors[key].float()
         if vector.ndim != 1 or not bool(vector.isfinite().all()):
             raise InterpretOpsError(
                 f"{ref} is not one vector of finite numbers (its shape is {tuple(vector.shape)})",
