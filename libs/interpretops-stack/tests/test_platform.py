@@ -145,6 +145,16 @@ def test_secrets_are_closed_to_other_users(home):
     assert home.folder.secrets.stat().st_mode & 0o077 == 0
 
 
+def test_jobs_leave_the_processor_to_answers(home):
+    def running(*words):
+        return next(p for p in home.processes() if {*words} <= {*p.cmdline()})
+
+    worker, answering = running("work"), running("serve", "steering_gateway")
+    assert worker.nice() > answering.nice()
+    for process in (worker, answering):
+        assert process.environ()["OMP_WAIT_POLICY"] == "passive"
+
+
 def test_status_says_that_all_is_well(home):
     state = json.loads(home.mechctl("status", "--json"))
     assert state["phase"] == "up"

@@ -25,6 +25,9 @@ WHAT = {
     "reporter": "takes in reports",
 }
 
+_YIELDING = ("nice", "-n", "5")
+"""Jobs take hours and leave the processor to answers that somebody waits for."""
+
 
 def installed(group: str) -> list[str]:
     """Names of the entry points of a group, in order."""
@@ -93,7 +96,7 @@ def platform_programs(
             Program(
                 f"worker-{number}" if workers > 1 else "worker",
                 "does the jobs, one at a time",
-                (python, "-m", "interpretops_service", "work", *kinds, *config),
+                (*_YIELDING, python, "-m", "interpretops_service", "work", *kinds, *config),
                 stage=2,
                 grace_seconds=60,
             )

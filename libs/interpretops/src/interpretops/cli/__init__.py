@@ -1,5 +1,13 @@
 """`mechctl`: the command line of InterpretOps."""
 
+import os
+
+# Threads that wait for one another sleep instead of spinning. Where processes share cores (and `mechctl
+# up` starts several, which inherit this), spinning takes the time that the awaited thread needs: a
+# decoding step on two busy cores took more than ten times the processor time. OpenMP reads it once,
+# when torch is loaded, so it is said before anything else is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from interpretops.cli.app import main
 
 __all__ = ["main"]
