@@ -87,3 +87,8 @@ def same_quality(evidence: Mapping[str, Mapping[str, Any]]) -> dict[str, Finding
         refusal = None if fair else f"FVU {fvu:.4f}, more than 1 % worse than the best, {best:.4f}"
         findings[name] = Finding({"fvu": fvu, "l0": float(e["l0"])}, refusal)
     return findings
+
+
+def no_peers(evidence: Mapping[str, Mapping[str, Any]]) -> dict[str, Finding]:
+    """A row with one contestant: there is nothing that it must equal."""
+    return {name: Finding({}) for name in evidence}

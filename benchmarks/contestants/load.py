@@ -31,7 +31,7 @@ class LoadContestant(PoliciesContestant):
     def repeat(self, options: dict[str, Any]) -> dict[str, Any]:
         if options["load"] == "eight":
             return super().repeat(options)
-        watch = Stopwatch()
+        watch = Stopwatch(self.options["device"])
         with watch.running():
             lengths = self.answer_load()
         if lengths != [length for _, length in self.wanted]:

@@ -13,7 +13,8 @@ class BareLoad(Bare, LoadContestant):
         lengths = []
         for start in range(0, len(self.wanted), AT_ONCE):
             chunk = self.wanted[start : start + AT_ONCE]
-            ids, mask = left_padded([request for request, _ in chunk])
+            padded = left_padded([request for request, _ in chunk])
+            ids, mask = (part.to(self.model.device) for part in padded)
             made = answers(self.model, ids, max(length for _, length in chunk), mask)
             lengths += [len(row[:length]) for row, (_, length) in zip(made, chunk, strict=True)]
         return lengths
