@@ -88,7 +88,7 @@ class Program:
             "INTERPRETOPS_CACHE__DIR": str(folder / "cache"),
         }
         for key, value in settings.jobs.model_dump(exclude_none=True).items():
-            variables[f"INTERPRETOPS_JOBS__{key.upper()}"] = str(value)
+            variables[f"INTERPRETOPS_JOBS__{key.upper()}"] = json.dumps(value)
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, *arguments],

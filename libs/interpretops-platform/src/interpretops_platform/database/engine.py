@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -15,11 +17,14 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
     from sqlalchemy.engine import URL
+    from sqlalchemy.pool import ConnectionPoolEntry
 
     from interpretops_platform.settings import DatabaseSettings, Settings
 
 _CONNECT_SECONDS = 10
+_IDLE_SECONDS = 2.0
 _TRANSIENT_STATES = {
     "25P03",  # idle_in_transaction_session_timeout: this process was frozen
     "40001",  # serialization_failure
@@ -75,14 +80,41 @@ def create_engine(url: URL, settings: DatabaseSettings, *, name: str) -> AsyncEn
         settings: Sizes and time limits.
         name: The `application_name` of its connections.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=settings.pool_size,
         max_overflow=settings.pool_size,
         hide_parameters=True,  # specs and keys do not belong into logs
-        pool_pre_ping=True,  # a restarted server is noticed before a transaction begins
         connect_args=_connect_arguments(settings, name),
     )
+    event.listen(engine.sync_engine, "checkin", _note_use)
+    event.listen(engine.sync_engine, "checkout", _require_alive)
+    return engine
+
+
+def _note_use(_: object, record: ConnectionPoolEntry) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _require_alive(
+    connection: AsyncAdapt_asyncpg_connection, record: ConnectionPoolEntry, _: object
+) -> None:
+    """Notice a restarted server before a transaction begins; the pool then opens a connection anew.
+
+    The driver sees the end of a connection by itself, unless the network swallowed it: only one that
+    has been idle is asked. SQLAlchemy's own way asks each time, in three round trips.
+
+    Raises:
+        DisconnectionError: When nobody is at the other end.
+    """
+    idle = time.monotonic() - record.info.get("used", time.monotonic())
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+    if idle > _IDLE_SECONDS:
+        try:
+            connection.ping()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise DisconnectionError from error
 
 
 def create_migration_engine(url: URL, settings: DatabaseSettings) -> AsyncEngine:

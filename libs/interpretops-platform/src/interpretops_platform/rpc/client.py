@@ -238,6 +238,10 @@ def _options(settings: GrpcSettings, idempotent: list[str]) -> list[tuple[str, i
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        # By default a channel that found nobody waits ever longer, up to two minutes, before it tries
+        # again, and fails all calls meanwhile though the service has long been there.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.keepalive_time_ms", round(settings.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", round(settings.keepalive_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
