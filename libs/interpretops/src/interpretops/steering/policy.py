@@ -264,7 +264,9 @@ class Policy(_Part):
             # kept ready must not keep its file mapped.
             with safe_open(path, framework="pt") as tensors:
                 known = sorted(tensors.keys())
-                vector = None if key not in known else tensors.get_tensor(key).clone().float()
+                vector: torch.Tensor | None = None
+                if key in known:
+                    vector = tensors.get_tensor(key).clone().float()
         except (SafetensorError, OSError) as error:
             raise InterpretOpsError(
                 f"{path} is not a whole safetensors file", fix="make the policy again"
