@@ -8,6 +8,10 @@ import os
 # when torch is loaded, so it is said before anything else is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from interpretops.cli.app import main
 
-__all__ = ["main"]
+def main() -> None:
+    """Run `mechctl`."""
+    # Other packages add verbs with this package's console, so it must be whole before they are loaded.
+    from interpretops.cli.app import main as run
+
+    run()
