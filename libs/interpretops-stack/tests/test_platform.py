@@ -13,6 +13,7 @@ import time
 import psutil
 import pytest
 from interpretops import Client, cli
+from interpretops.cli import console
 from interpretops.client import ApiError, JobState
 from interpretops.testing import save_tiny
 from interpretops_platform.embedded import temporary_folder
@@ -69,8 +70,8 @@ class Home:
         ):
             patch.chdir(self.path)
             patch.setattr(sys, "argv", ["mechctl", *words])
-            for console in (cli.console.out, cli.console.err):
-                patch.setattr(console, "_width", 200)
+            for each in (console.out, console.err):
+                patch.setattr(each, "_width", 200)
             for name in ("INTERPRETOPS_API", "INTERPRETOPS_API_KEY", "INTERPRETOPS_STACK"):
                 patch.delenv(name, raising=False)
             patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
