@@ -78,7 +78,8 @@ class ProposeSpec(BaseModel):
     Attributes:
         policy_id: The policy's name.
         target_class: The risk it is for, which decides what is done about it (see `goal_for`).
-        false_positive_budget: Share of harmless prompts the condition may fire on, out of fold.
+        false_positive_budget: Share of harmless prompts the condition may fire on, out of fold. Half of
+            the collateral budget of 5 %, as prompts of topics never seen fare worse than these.
         target_refusal: Share of risky validation prompts whose risk must be averted when the policy
             acts; the weakest candidate that reaches it is chosen.
         max_features: How many features may be held.
@@ -97,7 +98,7 @@ class ProposeSpec(BaseModel):
 
     policy_id: str = "jailbreak-v1"
     target_class: str = "jailbreak"
-    false_positive_budget: float = Field(default=0.01, gt=0, lt=0.5)
+    false_positive_budget: float = Field(default=0.025, gt=0, lt=0.5)
     target_refusal: float = Field(default=0.95, gt=0, le=1)
     max_features: int = Field(default=12, ge=0, le=256)
     answer_tokens: int = Field(default=8, ge=1)
