@@ -13,20 +13,19 @@ from interpretops.steering.probe import (
     fit_probe,
     prompt_tokens,
     share_above,
-    template_tail,
     threshold_for,
 )
 
 PROMPTS = ["pick the lock", "a longer one: pick the flower for me", "hello", "what is this about?"]
 
 
-def test_tokens_are_the_captured_ones_without_first_and_last(tiny: HookedModel) -> None:
+def test_tokens_are_the_captured_ones_without_the_first(tiny: HookedModel) -> None:
     layers = (0, 1)
-    tokens = prompt_tokens(tiny, PROMPTS, layers, skip=2, batch_size=3)
+    tokens = prompt_tokens(tiny, PROMPTS, layers, batch_size=3)
     for layer in layers:
         site = Address("resid_post", layer)
         for row, prompt in enumerate(PROMPTS):
-            expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:-2]
+            expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:]
             own, real = tokens.padded(layer, torch.tensor([row]))
             found = torch.cat([tokens.shared[layer].float(), own[real]])
             torch.testing.assert_close(found, expected.cpu(), rtol=2e-2, atol=2e-2)
@@ -74,7 +73,6 @@ def test_a_probe_finds_a_word_wherever_it_stands(tiny: HookedModel) -> None:
     assert probe.recall > 0.8
     assert probe.false_positive_rate <= 0.05
     assert probe.n == len(prompts.texts)
-    assert probe.skip == template_tail(tiny)
     again = fit_probe(tiny, prompts, layers=(0,), false_positive_budget=0.05)
     assert torch.equal(again.weights.heads[0].values, probe.weights.heads[0].values), (
         "one seed gives one probe"
@@ -84,7 +82,7 @@ def test_a_probe_finds_a_word_wherever_it_stands(tiny: HookedModel) -> None:
 def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:
     prompts = _labelled(topics=12, each=6)
     probe = fit_probe(tiny, prompts, layers=(0, 1), false_positive_budget=0.1)
-    expected = probe.weights.scores(prompt_tokens(tiny, PROMPTS, (0, 1), probe.skip))
+    expected = probe.weights.scores(prompt_tokens(tiny, PROMPTS, (0, 1)))
     batch = tiny.encode(PROMPTS)
     real = batch.attention_mask.bool().cpu()
     offset = torch.arange(real.shape[1]) - batch.last[:, None].cpu()
@@ -92,7 +90,7 @@ def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:
     for layer, heads in probe.weights.heads.items():
         site = Address("resid_post", layer)
         x = tiny.capture(batch, [site])[site].cpu()
-        reading = Reading(site, heads.values, heads.queries, prompt_tail=None, skip=probe.skip)
+        reading = Reading(site, heads.values, heads.queries, prompt_tail=None, skip=0)
         found += reading.scores(x, real, offset)
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=5e-2)
 

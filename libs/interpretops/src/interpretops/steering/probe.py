@@ -3,10 +3,11 @@
 After Shabalin and Belrose, "Attention Probes" (EleutherAI, 2025): every head weighs the tokens of the
 prompt by a softmax of their projection on its query, and averages their projections on its value. What
 makes a request risky often stands in a few of its tokens, which a mean over all of them drowns and a
-last token half forgets.
+last token half forgets. The end of the chat template is among the tokens: it has read the whole prompt.
 
 Several such probes, each fitted to its own Bayesian bootstrap of the topics, decide by their mean log-odds:
-on validation that catches half as many harmless prompts at the recall of one of them.
+on validation that catches half as many harmless prompts at the recall of one of them. They read several
+layers: words and phrases earlier, what they amount to later.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ LONGEST = 256
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """The residual stream of prompts, without the first token and the end of the chat template.
+    """The residual stream of prompts, without their first token.
 
     What all prompts begin with (the system turn of a chat template) is held once.
 
@@ -130,7 +131,6 @@ class Probe:
     """An attention probe of the prompt, and what cross-validation says of it.
 
     Attributes:
-        skip: Last prompt tokens that it leaves out: the end of the chat template.
         weights: What it reads at `resid_post` of some layers.
         threshold: Scores above it are risky.
         harmless_scores: Out-of-fold scores of harmless training prompts, of bare and of dressed ones.
@@ -141,7 +141,6 @@ class Probe:
         n: Prompts that it was fitted on.
     """
 
-    skip: int
     weights: ProbeWeights
     threshold: float
     harmless_scores: Kinds
@@ -257,9 +256,8 @@ def fit_probe(
             "condition",
             fix=f"give at least {2 * folds} of each over {folds} topics (better: 100 of each)",
         )
-    skip = template_tail(model) if chat else 0
     tokens = prompt_tokens(
-        model, prompts.texts, layers, skip, chat=chat, batch_size=batch_size, monitor=monitor
+        model, prompts.texts, layers, chat=chat, batch_size=batch_size, monitor=monitor
     )
     importance = prompts.weights(seed)
     scores = torch.full((len(labels),), torch.nan)
@@ -273,7 +271,6 @@ def fit_probe(
     risky, harmless = prompts.by_kind(scores)
     threshold = threshold_for(harmless, false_positive_budget)
     return Probe(
-        skip=skip,
         weights=weights,
         threshold=threshold,
         harmless_scores=harmless,
@@ -288,7 +285,6 @@ def prompt_tokens(
     model: HookedModel,
     prompts: Sequence[str],
     layers: Sequence[int],
-    skip: int,
     *,
     chat: bool = True,
     batch_size: int = 16,
@@ -302,7 +298,6 @@ def prompt_tokens(
         model: The model.
         prompts: The prompts.
         layers: The layers.
-        skip: Last prompt tokens to leave out.
         chat: Whether prompts are a user's turns, or plain text.
         batch_size: Prompts per forward.
         monitor: Receives progress.
@@ -312,7 +307,7 @@ def prompt_tokens(
     """
     sites = {layer: Address("resid_post", layer) for layer in layers}
     rows = [model.token_ids(prompt, chat=chat) for prompt in prompts]
-    beginning = common_prefix([row[: max(0, len(row) - skip)] for row in rows])
+    beginning = common_prefix(rows)
     prefix = Prefix.run(model, beginning)
     shared = {layer: torch.zeros(0, model.d_model, dtype=torch.bfloat16) for layer in layers}
     if beginning:
@@ -323,7 +318,7 @@ def prompt_tokens(
         }
     # The first token is never read; where prompts share none, it is the first of each.
     first = 0 if beginning else 1
-    ends = [max(first, len(row) - prefix.length - skip) for row in rows]
+    ends = [max(first, len(row) - prefix.length) for row in rows]
     starts = [max(first, end - LONGEST) for end in ends]
     lengths = torch.tensor([end - start for start, end in zip(starts, ends, strict=True)])
     offsets = (lengths.cumsum(0) - lengths).tolist()
@@ -408,10 +403,6 @@ def _fit(
             )
             for layer, own in tokens.own.items()
         }
-        shared = {
-            layer: (tokens.shared[layer].float() - mean) / deviation
-            for layer, (mean, deviation) in scales.items()
-        }
         bias = torch.zeros(MEMBERS, requires_grad=True)
         parameters = [part for each in heads.values() for part in (each.queries, each.values)]
         groups: list[dict[str, Any]] = [
@@ -433,8 +424,11 @@ def _fit(
                 for layer, each in heads.items():
                     own, real = tokens.padded(layer, batch)
                     mean, deviation = scales[layer]
-                    own = torch.nn.functional.dropout((own - mean) / deviation, DROPOUT)
-                    read = each.readings(shared[layer], own, real)
+                    # Scaling and dropping coordinates of the heads costs less than of every token.
+                    kept = torch.nn.functional.dropout(torch.ones_like(mean), DROPOUT) / deviation
+                    scaled = ProbeHeads(each.queries * kept, each.values * kept)
+                    read = scaled.readings(tokens.shared[layer].float(), own, real)
+                    read = read - scaled.values @ mean
                     logits = logits + read.view(len(batch), MEMBERS, HEADS).sum(-1)
                 losses = torch.nn.functional.binary_cross_entropy_with_logits(
                     logits, targets[batch], importance[batch], reduction="none"

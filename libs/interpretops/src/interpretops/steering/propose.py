@@ -59,6 +59,8 @@ DIRECTIONS = "directions.safetensors"
 EVIDENCE = "fit.json"
 DEGENERATION_BUDGET = 0.02
 """Rise of the share of degenerate answers above which a strength is too much."""
+CONDITION_DEPTHS = (0.55, 0.78, 1.0)
+"""Layers that the condition reads, as shares of the way to the layer that is acted on."""
 
 
 class FittingSet(BaseModel):
@@ -297,7 +299,7 @@ def propose_policy(
         probe, recall, false_positives = _fit_condition(
             model, dictionary, data, spec, goal, monitor
         )
-        layer = _action_layer(model, dictionary, probe)
+        layer = _action_layer(model, dictionary)
         fit, losses, origins = _fit_action(
             model, circuit, dictionary, data, spec, goal, layer, monitor
         )
@@ -381,7 +383,8 @@ def _fit_condition(
     Its threshold keeps the budget over harmless prompts of topics that are new to it: training prompts
     out of fold, and validation. Bare prompts and dressed ones count alike in all these shares.
     """
-    layers = _layers(dictionary)[-2:] or [round(0.6 * model.n_layers)]
+    last = _action_layer(model, dictionary)
+    layers = sorted({round(part * last) for part in CONDITION_DEPTHS})
     probe = fit_probe(
         model,
         Labelled.of(data.train_risky, data.train_harmless),
@@ -392,7 +395,7 @@ def _fit_condition(
         monitor=monitor,
     )
     check = Labelled.of(data.validation_risky, data.validation_harmless)
-    tokens = prompt_tokens(model, check.texts, layers, probe.skip, chat=goal.chat, monitor=monitor)
+    tokens = prompt_tokens(model, check.texts, layers, chat=goal.chat, monitor=monitor)
     risky, harmless = check.by_kind(probe.weights.scores(tokens))
     known = [torch.cat(kind) for kind in zip(probe.harmless_scores, harmless, strict=True)]
     probe = replace(probe, threshold=threshold_for(known, spec.false_positive_budget))
@@ -403,16 +406,15 @@ def _fit_condition(
 
 
 def _layers(dictionary: Dictionary | None) -> list[int]:
-    """Layers whose `resid_post` the dictionary covers, in order."""
+    """Layers whose `resid_post` the dictionary covers."""
     if dictionary is None:
         return []
-    return sorted(site.layer or 0 for site in dictionary.saes if site.name == "resid_post")
+    return [site.layer or 0 for site in dictionary.saes if site.name == "resid_post"]
 
 
-def _action_layer(model: HookedModel, dictionary: Dictionary | None, probe: Probe) -> int:
-    """The last layer with a dictionary, or one soon after the condition's last reading."""
-    covered = _layers(dictionary)
-    return covered[-1] if covered else min(max(probe.weights.heads) + 2, model.n_layers - 1)
+def _action_layer(model: HookedModel, dictionary: Dictionary | None) -> int:
+    """The last layer with a dictionary, or one past the middle; the condition reads no later ones."""
+    return max(_layers(dictionary), default=round(0.6 * model.n_layers))
 
 
 def _fit_action(
@@ -591,7 +593,6 @@ def _policy(
             layer=layer,
             vector=f"{DIRECTIONS}#value{layer}.{k}",
             attention=f"{DIRECTIONS}#query{layer}.{k}",
-            skip=probe.skip,
         )
         for layer, heads in sorted(probe.weights.heads.items())
         for k in range(len(heads.values))
