@@ -87,10 +87,10 @@ class DemoData:
         if risk_class == "toxicity":
             return self._calming()
         return FittingSet(
-            train_risky=self.risky("train", bare=1600, dressed=1200),
-            train_harmless=self.harmless("train", bare=1600, dressed=1200, ordinary=450),
-            validation_risky=self.risky("validation", bare=280, dressed=280),
-            validation_harmless=self.harmless("validation", bare=280, dressed=280, ordinary=160),
+            train_risky=self.risky("train", bare=1900, dressed=1000),
+            train_harmless=self.harmless("train", bare=1900, dressed=1000, ordinary=450),
+            validation_risky=self.risky("validation", bare=370, dressed=280),
+            validation_harmless=self.harmless("validation", bare=370, dressed=280, ordinary=220),
         )
 
     def _calming(self) -> FittingSet:
