@@ -138,4 +138,3 @@ async def test_killed_and_handed_back_it_ends_with_the_same_bytes(installation, 
         failed = await installation.until(wrong_id, lambda job: job.state == JobState.FAILED)
     assert (failed.attempt, failed.error["retryable"]) == (1, False)
     assert "resid_post.x" in failed.error["problem"]
-    assert "resid_post.x" in failed.error["problem"]
