@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from interpretops.artifacts import ArtifactStore
 from interpretops.cli.bench import Workbench
 from interpretops.cli.console import err, out, watching
 from interpretops.cli.discover import show_circuit
@@ -143,7 +145,16 @@ def _run(bench: Workbench, folder: Path) -> RiskCardArtifact:
     (folder / "risk_card.html").write_text(evals.to_html(card.card))
     shutil.rmtree(folder / "policy", ignore_errors=True)
     bench.store.export(policy.id, folder / "policy")
+    if Workbench.connection is not None:
+        _bring_here(bench, dictionary.id)
     return card
+
+
+def _bring_here(bench: Workbench, artifact: str) -> None:
+    """Keep a platform's artifact on this machine too, so that what needs it works without one."""
+    with tempfile.TemporaryDirectory(prefix="interpretops-demo-") as folder:
+        copy = bench.store.export(artifact, Path(folder) / artifact)
+        ArtifactStore(bench.config.cache.dir).import_folder(copy)
 
 
 def _step(number: int, title: str) -> None:
