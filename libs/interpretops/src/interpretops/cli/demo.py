@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interpretops.artifacts import ArtifactStore
 from interpretops.cli.bench import Workbench
 from interpretops.cli.console import err, out, watching
 from interpretops.cli.discover import show_circuit
@@ -152,6 +151,8 @@ def _run(bench: Workbench, folder: Path) -> RiskCardArtifact:
 
 def _bring_here(bench: Workbench, artifact: str) -> None:
     """Keep a platform's artifact on this machine too, so that what needs it works without one."""
+    from interpretops.artifacts import ArtifactStore
+
     with tempfile.TemporaryDirectory(prefix="interpretops-demo-") as folder:
         copy = bench.store.export(artifact, Path(folder) / artifact)
         ArtifactStore(bench.config.cache.dir).import_folder(copy)
