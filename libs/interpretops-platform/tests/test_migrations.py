@@ -67,3 +67,16 @@ async def test_models_and_migrations_say_the_same(owner):
 
     async with owner.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_whoever_waits_for_the_schema_goes_on_with_it_or_a_newer_one(owner):
+    waiting = asyncio.create_task(migrate.wait_until_current(owner))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    await migrate.upgrade(owner)
+    await asyncio.wait_for(waiting, 30)
+    for revision, current in (("0001", False), ("of a later version", True)):
+        async with owner.begin() as connection:
+            statement = text("UPDATE alembic_version SET version_num = :revision")
+            await connection.execute(statement, {"revision": revision})
+        assert await migrate.is_current(owner) is current

@@ -1,6 +1,7 @@
 """Nobody sees or touches the rows of another tenant, whatever SQL they manage to run."""
 
 import pytest
+from interpretops_platform.database.engine import create_migration_engine
 from interpretops_platform.database.models import (
     ApiKey,
     Artifact,
@@ -11,6 +12,7 @@ from interpretops_platform.database.models import (
     Tenant,
 )
 from interpretops_platform.database.session import system_session, tenant_session
+from interpretops_platform.jobs.submit import JobRequest, submit
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -77,9 +79,38 @@ async def test_the_roles_cannot_escape(database):
     )
     async with database.app() as session:
         rows = (await session.execute(query)).all()
-        assert [tuple(row)[1:] for row in rows] == [(False, False, False)] * 2
+        assert [tuple(row)[1:] for row in rows] == [(False, False, False)] * 3
         with pytest.raises(DBAPIError, match="permission denied"):
             await session.execute(text("SET ROLE interpretops_system"))
+
+
+async def test_an_autoscaler_counts_unfinished_jobs_of_all_tenants_and_learns_no_more(
+    database, postgres_server, settings, tenant_id, other_tenant_id
+):
+    for owner in (tenant_id, other_tenant_id):
+        async with tenant_session(database, owner) as session:
+            await submit(session, owner, JobRequest(kind="trace"))
+            done = (await submit(session, owner, JobRequest(kind="trace"))).job
+            await session.execute(
+                update(Job)
+                .where(Job.id == done.id)
+                .values(state="CANCELLED", finished_at=text("now()"))
+            )
+    engine = create_migration_engine(settings.owner_url(), settings.database)
+    count = text("SELECT count(*) FROM jobs WHERE kind IN ('trace') AND finished_at IS NULL")
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text("SET ROLE interpretops_scaler"))
+            assert await connection.scalar(count) == 2
+            for forbidden in ("SELECT tenant_id FROM jobs", "SELECT 1 FROM tenants"):
+                with pytest.raises(DBAPIError, match="permission denied"):
+                    async with connection.begin_nested():
+                        await connection.execute(text(forbidden))
+            with pytest.raises(DBAPIError, match="permission denied"):
+                async with connection.begin_nested():
+                    await connection.execute(text("UPDATE jobs SET state = 'FAILED'"))
+    finally:
+        await engine.dispose()
 
 
 async def test_a_tenant_sees_its_own_rows_only(database, tenant_id, other_tenant_id):

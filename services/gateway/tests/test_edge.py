@@ -215,6 +215,7 @@ async def test_requests_are_measured_by_route_and_logged_with_the_tenant(
     line = 'interpretops_http_requests_total{route="GET /jobs/{job_id}",status="4xx"} 1.0'
     assert line in shown
     assert 'interpretops_http_requests_total{route="unknown",status="4xx"} 1.0' in shown
+    assert "interpretops_http_requests_in_flight_count 0.0" in shown
     assert "job_01J9" not in shown
     logged = [record for record in caplog.records if record.getMessage() == "request"]
     assert (logged[0].route, logged[0].status) == ("GET /jobs/{job_id}", 404)

@@ -22,7 +22,7 @@ from interpretops_platform.retention import keep_retaining, retain
 from interpretops_platform.security.key_store import issue_key
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role
-from interpretops_platform.settings import APP_ROLE, SYSTEM_ROLE, load_settings
+from interpretops_platform.settings import APP_ROLE, SCALER_ROLE, SYSTEM_ROLE, load_settings
 from interpretops_platform.telemetry.logs import configure_logging
 from interpretops_platform.telemetry.metrics import Metrics
 from interpretops_platform.tenants import TenantStores, create_tenant, open_master_key
@@ -45,6 +45,7 @@ async def migrate_database(settings: Settings) -> None:
             for role, password in (
                 (APP_ROLE, settings.database.app_password),
                 (SYSTEM_ROLE, settings.database.system_password),
+                (SCALER_ROLE, settings.database.scaler_password),
             )
             if password is not None
         }
@@ -64,6 +65,19 @@ async def prepare(settings: Settings) -> None:
         from interpretops_platform.objects.s3 import S3Blobs
 
         await asyncio.to_thread(S3Blobs(settings.object_settings()).ensure_bucket)
+
+
+async def wait_for_schema(settings: Settings) -> None:
+    """Wait until the database has the schema of this version, or that of a newer one.
+
+    Raises:
+        SettingsError: When the app role has no way to log in.
+    """
+    engine = create_migration_engine(settings.app_url(), settings.database)
+    try:
+        await migrate.wait_until_current(engine)
+    finally:
+        await engine.dispose()
 
 
 async def found(settings: Settings, name: str) -> None:
@@ -143,6 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = {
         "migrate": migrate_database,
         "prepare": prepare,
+        "wait": wait_for_schema,
         "keep": keep,
         "retain": retain_once,
     }

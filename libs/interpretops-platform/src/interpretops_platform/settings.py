@@ -36,6 +36,8 @@ APP_ROLE = "interpretops_app"
 """The database role of requests and tasks: owns nothing, sees one tenant at a time."""
 SYSTEM_ROLE = "interpretops_system"
 """The database role of relay, reaper and claim: all tenants, only the tables of jobs."""
+SCALER_ROLE = "interpretops_scaler"
+"""The database role of an autoscaler: it counts unfinished jobs by kind."""
 
 _DEFAULT_MODEL = "builtin:smollm2-135m-instruct"  # the engine's
 _SECRETS_DIR = "INTERPRETOPS_SECRETS_DIR"
@@ -89,6 +91,7 @@ class DatabaseSettings(_Section):
         system_dsn: The login of relay, reaper and claim, likewise as `interpretops_system`.
         app_password: Password of the app role where its address is derived.
         system_password: Password of the system role where its address is derived.
+        scaler_password: Password that migrations give to the role of an autoscaler, where there is one.
         pool_size: Connections kept open per process and login.
         statement_timeout_seconds: The longest one statement may take.
         idle_in_transaction_seconds: A process frozen inside a transaction loses its locks after this.
@@ -99,6 +102,7 @@ class DatabaseSettings(_Section):
     system_dsn: SecretStr | None = None
     app_password: SecretStr | None = None
     system_password: SecretStr | None = None
+    scaler_password: SecretStr | None = None
     pool_size: int = Field(default=5, ge=1, le=100)
     statement_timeout_seconds: Seconds = 30
     idle_in_transaction_seconds: Seconds = 15
@@ -191,6 +195,8 @@ class JobsSettings(_Section):
         time_limit_seconds: A process whose attempt takes longer is killed; none lets it run.
         checkpoint_seconds: The least time between two checkpoints of one job.
         kinds: Kinds of jobs that metrics show by name; others are shown together.
+        mark_pod: Whether a worker in Kubernetes marks its pod while a job runs, so that autoscalers
+            spare it. Its service account must be allowed to patch that pod.
     """
 
     lease_seconds: Seconds = 30
@@ -205,6 +211,7 @@ class JobsSettings(_Section):
     time_limit_seconds: Seconds | None = None
     checkpoint_seconds: Seconds = 20
     kinds: tuple[str, ...] = ("trace", "sae", "circuit", "policy", "eval", "report")
+    mark_pod: bool = False
 
     @model_validator(mode="after")
     def _heartbeats_fit(self) -> Self:

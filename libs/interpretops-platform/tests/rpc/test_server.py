@@ -70,6 +70,18 @@ def plain(server):
     return grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
 
 
+async def test_probes_without_a_certificate_have_a_port_of_their_own(running, authority):
+    settings = GrpcSettings(tls=authority.issue("server", days=1), health_port=0)
+    async with (
+        running(Answering(), settings=settings) as (server, _),
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.health_port}") as channel,
+    ):
+        assert await health(channel) == SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await job_service_pb2_grpc.JobServiceStub(channel).GetJob(GET, timeout=20)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 async def test_health_follows_readiness_and_needs_no_identity(running):
     answers = {"ready": False}
 
@@ -424,6 +436,8 @@ async def test_one_trace_runs_through_a_call_and_every_call_is_counted(running, 
         )
 
     assert [counted(code) for code in ("OK", "INTERNAL", "ABORTED")] == [1, 1, 1]
+    in_flight = "interpretops_rpc_server_in_flight_count"
+    assert metrics.registry.get_sample_value(in_flight, {"method": method}) == 0
     assert (
         metrics.registry.get_sample_value(
             "interpretops_rpc_server_duration_seconds_count", {"method": method}

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PROBES = frozenset({"GET /healthz", "GET /readyz", "GET /metrics"})
+_QUIET_PATHS = frozenset(probe.removeprefix("GET ") for probe in _PROBES)
 _GONE = 499  # the client went away before it had an answer
 _STRICT = {
     "x-content-type-options": "nosniff",
@@ -62,6 +63,21 @@ class RequestMetrics:
             {"route": names},
         )
 
+        self._in_flight = metrics.gauge(
+            "http_requests_in_flight_count",
+            "Requests that are being answered; probes are not counted.",
+        )
+
+    def began(self, path: str) -> None:
+        """A request has begun."""
+        if path not in _QUIET_PATHS:
+            self._in_flight.labels().inc()
+
+    def finished(self, path: str) -> None:
+        """It is over, however it went."""
+        if path not in _QUIET_PATHS:
+            self._in_flight.labels().dec()
+
     def ended(self, route: str, status: int, seconds: float) -> None:
         """A request has ended."""
         self._requests.labels(route=route, status=f"{status // 100}xx").inc()
@@ -86,6 +102,7 @@ class EdgeMiddleware:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        self._metrics.began(scope["path"])
         headers = Headers(scope=scope)
         request_id = headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
@@ -117,6 +134,7 @@ class EdgeMiddleware:
                 route = route_name(scope)
                 seconds = time.perf_counter() - began
                 self._metrics.ended(route, status, seconds)
+                self._metrics.finished(scope["path"])
                 span.update_name(route)
                 span.set_attribute("http.request.method", scope["method"])
                 span.set_attribute("http.response.status_code", status)

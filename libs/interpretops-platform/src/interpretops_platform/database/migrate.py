@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from asyncpg import PostgresError
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+_LOG = logging.getLogger(__name__)
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOOK_SECONDS = 2.0
 _LOCK = 0x1A7E4F09  # any number, the same in every version: two migrations never run at once
 
 
@@ -40,6 +48,39 @@ async def downgrade(engine: AsyncEngine, revision: str) -> None:
         await connection.run_sync(_downgrade, revision)
         if revision == "base":
             await connection.execute(text("DROP TABLE alembic_version"))
+
+
+async def is_current(engine: AsyncEngine) -> bool:
+    """Whether the schema is that of this version, or of a newer one, which this version works with.
+
+    Args:
+        engine: Connects as any role that may read the table of revisions.
+    """
+    scripts = ScriptDirectory(str(_MIGRATIONS))
+    older = {script.revision for script in scripts.walk_revisions()} - {*scripts.get_heads()}
+    async with engine.connect() as connection:
+        found = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found is not None and found not in older
+
+
+async def wait_until_current(engine: AsyncEngine) -> None:
+    """Wait for whoever migrates: for the server, the role, its password, the tables and the revision.
+
+    Args:
+        engine: Connects as any role that may read the table of revisions.
+    """
+    said = ""
+    while True:
+        try:
+            if await is_current(engine):
+                return
+            reason = "its schema is older than this version"
+        except (DBAPIError, OSError, TimeoutError, PostgresError) as error:
+            reason = str(error).partition("\n")[0]
+        if reason != said:
+            _LOG.info("waiting for the database: %s", reason)
+            said = reason
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def set_passwords(engine: AsyncEngine, passwords: dict[str, str]) -> None:
@@ -76,6 +117,6 @@ def _downgrade(connection: Connection, revision: str) -> None:
 
 def _config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     return config

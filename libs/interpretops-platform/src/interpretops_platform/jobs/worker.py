@@ -29,6 +29,7 @@ from interpretops_platform.errors import PlatformError, SettingsError
 from interpretops_platform.jobs import lease as leases
 from interpretops_platform.jobs.broker import TASK, create_celery
 from interpretops_platform.jobs.lease import ClaimedJob, Lease, LeaseLostError
+from interpretops_platform.jobs.pod import PodMarks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -224,6 +225,7 @@ class Worker:
         self.settings = settings
         self.scratch = settings.cache.dir / "jobs"
         self._handlers = dict(handlers)
+        self._marks = PodMarks.of_this_pod() if settings.jobs.mark_pod else None
         # Made before the fork, so that the parent can tell its child.
         self._drain_at = multiprocessing.Value("d", float("inf"), lock=False)
 
@@ -271,6 +273,8 @@ class Worker:
         if claimed is None:
             return
         context = JobContext(self, claimed)
+        if self._marks is not None:
+            self._marks.busy()
         keeping = asyncio.run_coroutine_threadsafe(context.keep_alive(), self._loop)
         try:
             settle = self._attempt(context, claimed)
@@ -281,6 +285,8 @@ class Worker:
         finally:
             keeping.cancel()
             shutil.rmtree(context.folder, ignore_errors=True)
+            if self._marks is not None:
+                self._marks.idle()
 
     def _attempt(
         self, context: JobContext, claimed: ClaimedJob

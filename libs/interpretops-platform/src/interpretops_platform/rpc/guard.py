@@ -62,8 +62,17 @@ class CallMetrics:
             {"method": methods},
         )
 
+        self._in_flight = metrics.gauge(
+            "rpc_server_in_flight_count", "Calls that are being served.", {"method": methods}
+        )
+
+    def began(self, method: str) -> None:
+        """A call has begun."""
+        self._in_flight.labels(method=method).inc()
+
     def ended(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
         """A call has ended."""
+        self._in_flight.labels(method=method).dec()
         self._handled.labels(method=method, code=code.name).inc()
         self._duration.labels(method=method).observe(seconds)
 
@@ -142,6 +151,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         run: Callable[[], Awaitable[Any]],
     ) -> Any:
         began = time.perf_counter()
+        self._metrics.began(method)
         code = grpc.StatusCode.CANCELLED  # what a call is that ends below by neither path
         service, _, name = method[1:].partition("/")
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}

@@ -126,7 +126,12 @@ class RpcServer:
         if not settings.production:
             shown = (*self._names, HEALTH_SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(shown, self._server)
+        self._probes: grpc.aio.Server | None = None
+        if settings.health_port is not None:
+            self._probes = grpc.aio.server(options=_options(settings))
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probes)
         self._port = 0
+        self._health_port = 0
         self._watcher: asyncio.Task[None] | None = None
         self.stopping = asyncio.Event() if stopping is None else stopping
 
@@ -134,6 +139,11 @@ class RpcServer:
     def port(self) -> int:
         """The port it listens on, once started."""
         return self._port
+
+    @property
+    def health_port(self) -> int:
+        """The port that answers health checks in the clear, once started; 0 where there is none."""
+        return self._health_port
 
     async def start(self) -> None:
         """Listen.
@@ -149,13 +159,19 @@ class RpcServer:
             else:
                 credentials = server_credentials(CertificateFiles(settings.tls))
                 self._port = self._server.add_secure_port(address, credentials)
+            if self._probes is not None:
+                address = f"{settings.host}:{settings.health_port}"
+                self._health_port = self._probes.add_insecure_port(address)
         except RuntimeError:
             raise SettingsError(
-                f"cannot listen on {address}", fix="set grpc.host and grpc.port to a free address"
+                f"cannot listen on {address}",
+                fix="set grpc.host, grpc.port and grpc.health_port to free addresses",
             ) from None
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._set_ready(ready=False)
         await self._server.start()
+        if self._probes is not None:
+            await self._probes.start()
         logger.info("listening", extra={"address": f"{settings.host}:{self._port}"})
         if self._ready is None:
             await self._set_ready(ready=True)
@@ -182,6 +198,8 @@ class RpcServer:
             await asyncio.sleep(self._settings.lame_duck_seconds)
         grace = self._settings.grace_seconds if grace_seconds is None else grace_seconds
         await self._server.stop(grace)
+        if self._probes is not None:
+            await self._probes.stop(0)
         logger.info("stopped")
 
     async def __aenter__(self) -> Self:

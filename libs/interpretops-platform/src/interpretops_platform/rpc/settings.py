@@ -32,6 +32,8 @@ class GrpcSettings(BaseModel):
     Attributes:
         host: Address to listen on.
         port: Port to listen on; 0 takes any free one.
+        health_port: A second port, in the clear, that answers health checks and nothing else: the
+            probes of Kubernetes show no certificate. None opens none.
         production: Leaves reflection out, which shows the contracts to anybody who connects.
         identity_keys: File of keys with which the edge vouches for callers and services check it.
         identity_seconds: How long the word of the edge holds.
@@ -59,6 +61,7 @@ class GrpcSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     production: bool = False
     identity_keys: Path | None = None
     identity_seconds: Annotated[int, Field(ge=5, le=900)] = 60
