@@ -11,6 +11,7 @@ from interpretops.steering.propose import (
     propose_policy,
     store_policy,
 )
+from interpretops.steering.reference import measure_reference, traffic_of
 from interpretops.steering.session import SteeringSession
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "SteeringSession",
     "TrainedGate",
     "load_policy",
+    "measure_reference",
     "propose_policy",
     "store_policy",
+    "traffic_of",
     "train_lora_gate",
 ]

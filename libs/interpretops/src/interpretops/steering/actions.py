@@ -170,8 +170,42 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Features that are looked at in every prompt, whether the policy acts on it or not.
+
+    Attributes:
+        site: Where they are read, before the policy acts there.
+        units: Their names.
+        sae: The dictionary's part for the site.
+        ids: Their numbers in it, `[features]`.
+    """
+
+    site: Address
+    units: tuple[str, ...]
+    sae: SAE
+    ids: torch.Tensor
+
+    def strongest(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """The largest activation of each feature in each row, `[rows, features]`.
+
+        The first token is left out, on which models park attention and most features fire.
+
+        Args:
+            x: `[rows, seq, d_model]`.
+            real: Which tokens are no padding, `[rows, seq]` bool.
+        """
+        there = real & (real.cumsum(-1) > 1)
+        features = self.sae.read_features(x, self.ids).float()
+        return (features * there[..., None]).amax(1)
+
+
+@dataclass(frozen=True)
 class Bound:
-    """A policy bound to a model: the readings of its condition, and its actions, ready to run."""
+    """A policy bound to a model: the readings of its condition, and its actions, ready to run.
+
+    Attributes:
+        watches: Features that are looked at in every prompt; see `watched`.
+    """
 
     policy: Policy
     readings: tuple[Reading, ...]
@@ -179,6 +213,7 @@ class Bound:
     at_sites: tuple[SiteAction, ...]
     at_modules: tuple[ModuleAction, ...]
     units: tuple[str, ...] = field(default=())
+    watches: tuple[Watch, ...] = field(default=())
 
     @property
     def actions(self) -> tuple[SiteAction | ModuleAction, ...]:
@@ -247,6 +282,20 @@ def bind_own(policy: Policy, model: HookedModel, dictionary: Dictionary | None) 
     if dictionary is None and named and policy.meta.dictionary is not None:
         dictionary = Dictionary.open(ArtifactStore(model.cache_dir), policy.meta.dictionary)
     return bind(policy, model, dictionary)
+
+
+def watched(bound: Bound) -> Bound:
+    """The same policy, which also looks at the features that it names in every prompt."""
+    found: dict[Address, tuple[SAE, dict[int, str]]] = {}
+    for action in bound.at_sites:
+        if isinstance(action, FeatureAction):
+            _, names = found.setdefault(action.site, (action.sae, {}))
+            names.update(zip(action.ids.tolist(), action.units, strict=True))
+    watches = tuple(
+        Watch(site, tuple(names.values()), sae, torch.tensor(list(names), device=sae.W_dec.device))
+        for site, (sae, names) in found.items()
+    )
+    return replace(bound, watches=watches)
 
 
 def _joined(actions: Sequence[SiteAction]) -> tuple[SiteAction, ...]:

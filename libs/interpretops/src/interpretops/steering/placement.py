@@ -17,10 +17,10 @@ import torch
 from interp_engine import Address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from interpretops.models import Forward, HookedModel
-    from interpretops.steering.actions import Bound, Reading
+    from interpretops.steering.actions import Bound, Reading, Watch
     from interpretops.steering.policy import Span
 
 
@@ -39,6 +39,7 @@ class RowRecord:
         units: The units it acted on, if it did.
         threshold: What the score had to exceed, or None where the policy has no condition.
         steps: Forwards it acted on: the prompt's, and one for each answer token within its spans.
+        activations: The largest activation within the prompt of each feature that is watched.
     """
 
     policy: str | None
@@ -47,6 +48,7 @@ class RowRecord:
     units: tuple[str, ...]
     threshold: float | None = None
     steps: int = 0
+    activations: Mapping[str, float] = field(default_factory=dict)
 
 
 UNSTEERED = RowRecord(None, None, False, ())
@@ -60,15 +62,18 @@ class Steered:
         score: What its condition said of the prompt.
         fired: Whether the policy acts.
         answered: Forwards over answer tokens so far.
+        seen: For each watch of the policy, its features in all prompts of the batch, and which of
+            them is this one's. They stay on the device until somebody asks.
     """
 
-    __slots__ = ("answered", "bound", "fired", "score")
+    __slots__ = ("answered", "bound", "fired", "score", "seen")
 
     def __init__(self, bound: Bound) -> None:
         self.bound = bound
         self.score: float | None = None
         self.fired = not bound.readings
         self.answered = 0
+        self.seen: list[tuple[Watch, torch.Tensor, int]] = []
 
     @property
     def record(self) -> RowRecord:
@@ -81,6 +86,11 @@ class Steered:
             units=bound.units if self.fired else (),
             threshold=bound.threshold if bound.readings else None,
             steps=self._steps() if self.fired else 0,
+            activations={
+                unit: value
+                for watch, features, row in self.seen
+                for unit, value in zip(watch.units, features[row].tolist(), strict=True)
+            },
         )
 
     def _steps(self) -> int:
@@ -106,13 +116,14 @@ class Placement(Protocol):
 class _Group:
     """The rows of a batch of prompts that share a policy.
 
-    `index` are those that still have it in force (all of them until the condition has spoken), None
-    meaning the whole batch.
+    `index` are those that still have it in force (all of them until the condition has spoken), `every`
+    is all of them, None meaning the whole batch.
     """
 
     bound: Bound
     members: list[Steered]
     index: torch.Tensor | None
+    every: torch.Tensor | None
     idle: bool = False
     scores: torch.Tensor | None = None
 
@@ -133,7 +144,8 @@ class OverPrompts:
         self._groups: list[_Group] = []
         for held in places.values():
             members = [row for row in (rows[place] for place in held) if row is not None]
-            self._groups.append(_Group(members[0].bound, members, _index(held, len(rows), device)))
+            index = _index(held, len(rows), device)
+            self._groups.append(_Group(members[0].bound, members, index, index))
 
     def read(self, site: Address, x: torch.Tensor, forward: Forward) -> None:
         """Take readings; after a condition's last one, keep the rows where it holds."""
@@ -141,6 +153,16 @@ class OverPrompts:
             for reading in group.bound.readings:
                 if reading.site == site:
                     self._take(group, reading, x, forward)
+            for watch in group.bound.watches:
+                if watch.site == site:
+                    self._watch(group, watch, x, forward)
+
+    def _watch(self, group: _Group, watch: Watch, x: torch.Tensor, forward: Forward) -> None:
+        at = group.every
+        here, real = (x, forward.real) if at is None else (x[at], forward.real[at])
+        features = watch.strongest(here, real).detach()
+        for row, member in enumerate(group.members):
+            member.seen.append((watch, features, row))
 
     def _take(self, group: _Group, reading: Reading, x: torch.Tensor, forward: Forward) -> None:
         at = group.index
@@ -273,8 +295,8 @@ class SteeringHooks:
         """
         sites, paths = dict(self._sites), set(self._paths)
         for bound in bounds:
-            for reading in bound.readings:
-                sites.setdefault(reading.site, False)
+            for site in [r.site for r in bound.readings] + [w.site for w in bound.watches]:
+                sites.setdefault(site, False)
             for action in bound.at_sites:
                 sites[action.site] = True
             paths.update(action.path for action in bound.at_modules)

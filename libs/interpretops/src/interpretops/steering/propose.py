@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.answers import is_repetitive
 from interpretops.artifacts import ArtifactKind, Handle
+from interpretops.drift import Reference
 from interpretops.errors import InterpretOpsError
 from interpretops.models import run_batched
 from interpretops.progress import SILENT, Monitor, Steps
@@ -43,6 +44,7 @@ from interpretops.steering.probe import (
     share_above,
     threshold_for,
 )
+from interpretops.steering.reference import REFERENCE, measure_reference
 from interpretops.steering.session import SteeringSession
 
 if TYPE_CHECKING:
@@ -177,7 +179,10 @@ class FitEvidence(BaseModel):
 
 
 class PolicyArtifact(Handle):
-    """A policy in the store, with the evidence that chose it; None where somebody wrote it."""
+    """A policy in the store, with the evidence that chose it and what it saw of validation prompts.
+
+    Both are None where somebody wrote the policy.
+    """
 
     kind = ArtifactKind.POLICY
 
@@ -187,6 +192,10 @@ class PolicyArtifact(Handle):
         evidence = folder / EVIDENCE
         self.evidence = (
             FitEvidence.model_validate_json(evidence.read_bytes()) if evidence.is_file() else None
+        )
+        reference = folder / REFERENCE
+        self.reference = (
+            Reference.model_validate_json(reference.read_bytes()) if reference.is_file() else None
         )
 
 
@@ -342,8 +351,18 @@ def propose_policy(
             chosen=chosen,
         )
         policy = policies[chosen]
+        reference = measure_reference(
+            model,
+            policy,
+            [prompt.text for prompt in data.validation_harmless],
+            [prompt.text for prompt in data.validation_risky],
+            dictionary=dictionary,
+            chat=goal.chat,
+            monitor=monitor,
+        )
         draft.write_bytes(POLICY_FILE, policy.to_yaml().encode())
         draft.write_json(EVIDENCE, evidence)
+        draft.write_json(REFERENCE, reference)
         manifest = draft.commit(
             {
                 "policy": policy.meta.id,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from interpretops.errors import InterpretOpsError
 from interpretops.models import GREEDY, Address
-from interpretops.steering.actions import bind_own
+from interpretops.steering.actions import bind_own, watched
 from interpretops.steering.placement import (
     UNSTEERED,
     OverPrompts,
@@ -40,6 +40,8 @@ class SteeringSession:
             or None) per row of each batch that is run inside the block.
         dictionary: The dictionary whose features the policies name; by default the one that each
             policy states (`meta.dictionary`), from the artifacts in the model's `cache_dir`.
+        watch: Whether records tell how strongly the features that the policies name fired in each
+            prompt, also where nothing acted.
 
     Raises:
         InterpretOpsError: When a policy does not fit the model or the dictionary.
@@ -51,6 +53,7 @@ class SteeringSession:
         policy: Policy | Sequence[Policy | None] | None,
         *,
         dictionary: Dictionary | None = None,
+        watch: bool = False,
     ) -> None:
         self.model = model
         if policy is None or isinstance(policy, Policy):
@@ -59,6 +62,8 @@ class SteeringSession:
             self._assigned, policies = len(policy), list(policy)
         held = {id(each): each for each in policies if each is not None}
         bound = {key: bind_own(each, model, dictionary) for key, each in held.items()}
+        if watch:
+            bound = {key: watched(each) for key, each in bound.items()}
         self._bounds = [None if each is None else bound[id(each)] for each in policies]
         self._rows: list[Steered | None] = []
         self._hooks = SteeringHooks(model)
