@@ -130,11 +130,12 @@ async def test_killed_and_handed_back_it_ends_with_the_same_bytes(installation, 
             made = await session.scalar(select(func.count()).select_from(Artifact))
         assert made == 1
 
-        # What only the engine can tell names what is at fault, and is not tried again.
+        # What only the engine can tell is said with the field at fault, and not tried again.
         with installation.acting():
             wrong = wanted(tiny_model, sites=["resid_post.x"])
             wrong.idempotency_key = "four"
             wrong_id = (await trainer.SubmitDictionary(wrong)).job.id
         failed = await installation.until(wrong_id, lambda job: job.state == JobState.FAILED)
     assert (failed.attempt, failed.error["retryable"]) == (1, False)
+    assert failed.error["field"] == "spec.sites"
     assert "resid_post.x" in failed.error["problem"]

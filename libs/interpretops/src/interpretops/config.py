@@ -75,10 +75,18 @@ class RuntimeConfig(_Section):
 
 
 class ComplianceConfig(_Section):
-    """What happens to personal information."""
+    """What happens to personal information, and how long what was made is kept.
+
+    Attributes:
+        pii_redaction: Whether it is removed before anything is kept.
+        retention_days: How long artifacts are kept.
+        retain_every_hours: How often a platform looks for what has had its time; `mechctl artifacts gc`
+            does when it is told to.
+    """
 
     pii_redaction: bool = True
     retention_days: int = Field(default=14, ge=1, le=3650)
+    retain_every_hours: float = Field(default=1, gt=0, le=168)
 
 
 class Config(_Section):

@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from interpretops.artifacts import ArtifactStore
+from interpretops.artifacts import ArtifactKind, ArtifactStore
 from interpretops.circuits import ContrastPair, ContrastTask, Openings, SearchSpec, search
 from interpretops.errors import Cancelled, InterpretOpsError
 from interpretops.evals import EvalSpec, RiskCardArtifact, evaluate
 from interpretops.prompts import Prompt, PromptSet
+from interpretops.steering import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +109,22 @@ def test_stability_comes_from_the_circuit_which_becomes_a_parent(
     assert found.value == circuit.graph.stability.value
     assert found.n == circuit.graph.stability.n
     assert circuit.id in made.manifest.parents
+
+
+def test_a_policy_given_by_its_text_is_kept_and_becomes_a_parent(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+) -> None:
+    policy = make_policy(1.0)
+    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0})
+    made = evaluate(tiny, policy, suites[:1], spec, store=store)
+    (kept,) = [m for m in store.lineage(made.id) if m.kind is ArtifactKind.POLICY]
+    assert load_policy(kept.id, store=store).to_yaml() == policy.to_yaml()
+    assert {file.path for file in kept.files} > policy.files
+    again = evaluate(tiny, policy, suites[:1], spec, parents=[kept.id], store=store)
+    assert again.id == made.id  # by its id it is the same work
 
 
 def test_a_policy_that_never_acts_changes_nothing(

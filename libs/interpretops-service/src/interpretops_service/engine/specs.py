@@ -34,9 +34,11 @@ def to_spec(kind: type[S], message: Message, *, path: str, **unset: Any) -> S:
         field = path
         for step in first["loc"]:
             field += f"[{step}]" if isinstance(step, int) else f".{step}"
-        cause = first.get("ctx", {}).get("error")
+        # The engine's own error is the cause of the one that pydantic takes for a wrong value.
+        said = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
+        problem = getattr(said, "problem", first["msg"].removeprefix("Value error, "))
         raise RequestError(
-            f"{field}: {first['msg'].removeprefix('Value error, ')}",
-            fix=getattr(cause, "fix", "correct it, or leave it out"),
+            f"{field}: {problem}",
+            fix=getattr(said, "fix", "correct it, or leave it out"),
             field=field,
         ) from None

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import save as safetensors_bytes
 
 from interpretops.artifacts.manifest import (
     ArtifactKind,
@@ -101,8 +100,11 @@ class Draft:
         self, name: str, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
     ) -> Path:
         """Write tensors as safetensors; the bytes depend on names and values alone."""
+        # It loads torch, which whoever only reads manifests does without.
+        from safetensors.torch import save
+
         ordered = {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}
-        return self.write_bytes(name, safetensors_bytes(ordered, metadata))
+        return self.write_bytes(name, save(ordered, metadata))
 
     def commit(
         self,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from interpretops.circuits import Circuit, ContrastTask, SearchSpec
     from interpretops.config import Config
     from interpretops.evals import EvalSpec, RiskCardArtifact
-    from interpretops.models import HookedModel, Sampling
+    from interpretops.models import HookedModel
     from interpretops.progress import Monitor
     from interpretops.prompts import PromptSet, Redactor
     from interpretops.reports import ReportArtifact, ReportSpec
@@ -146,11 +146,16 @@ class Workbench(ABC):
         policy: str,
         prompts: Sequence[str],
         max_new_tokens: int,
-        sampling: Sampling,
+        temperature: float,
+        seed: int | None,
         *,
         sae: str | None = None,
     ) -> Iterator[BothAnswers]:
-        """Answer prompts with and without a policy, in order."""
+        """Answer prompts with and without a policy, in order.
+
+        Raises:
+            InterpretOpsError: When the policy or an argument is wrong.
+        """
 
     @abstractmethod
     def check_policy(self, policy: str, *, sae: str | None, schema_only: bool) -> str:
@@ -333,13 +338,17 @@ class LocalBench(Workbench):
         policy: str,
         prompts: Sequence[str],
         max_new_tokens: int,
-        sampling: Sampling,
+        temperature: float,
+        seed: int | None,
         *,
         sae: str | None = None,
     ) -> Iterator[BothAnswers]:
         """Answer with the engine, one prompt after another."""
+        from interpretops.cli.validate import checked
+        from interpretops.models import Sampling
         from interpretops.steering import SteeringSession
 
+        sampling = checked(Sampling, temperature=temperature, seed=seed)
         loaded, dictionary = self.open_policy(policy, sae)
         threshold = None if loaded.condition is None else loaded.condition.threshold
         for text in prompts:

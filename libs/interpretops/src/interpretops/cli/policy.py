@@ -228,9 +228,6 @@ def steer(
     """
     from rich.table import Table
 
-    from interpretops.cli.validate import checked
-    from interpretops.models import Sampling
-
     bench = Workbench.open(config)
     texts = list(prompt or ())
     if prompts is not None:
@@ -240,8 +237,7 @@ def steer(
         texts = [p.text for p in load_redacted("package:jailbreak", bench).where(split="test")][
             ::40
         ]
-    sampling = checked(Sampling, temperature=temperature, seed=seed)
-    found = bench.answers(policy, texts, max_new_tokens, sampling, sae=sae)
+    found = bench.answers(policy, texts, max_new_tokens, temperature, seed, sae=sae)
     for text, answers in zip(texts, found, strict=True):
         table = Table(title=text, title_justify="left", title_style="bold", expand=True)
         table.add_column("as it is")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from interpretops.client import Job, PolicyVersion
     from interpretops.config import Config
     from interpretops.evals import EvalSpec, RiskCardArtifact
-    from interpretops.models import Sampling
     from interpretops.progress import Monitor
     from interpretops.prompts import PromptSet
     from interpretops.reports import ReportArtifact, ReportSpec
@@ -234,7 +233,8 @@ class RemoteBench(Workbench):
         policy: str,
         prompts: Sequence[str],
         max_new_tokens: int,
-        sampling: Sampling,
+        temperature: float,
+        seed: int | None,
         *,
         sae: str | None = None,  # noqa: ARG002 - an active policy states its dictionary
     ) -> Iterator[BothAnswers]:
@@ -249,8 +249,8 @@ class RemoteBench(Workbench):
             prompts,
             model=self._served,
             max_new_tokens=max_new_tokens,
-            temperature=sampling.temperature,
-            seed=sampling.seed,
+            temperature=temperature,
+            seed=seed,
         )
         for each in found.results:
             yield BothAnswers(

@@ -34,8 +34,10 @@ def checked(
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "options"
         option = options.get(name, f"--{name.replace('_', '-')}")
-        message = first["msg"].removeprefix("Value error, ")
+        # The engine's own error is the cause of the one that pydantic takes for a wrong value.
+        said = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
+        message = getattr(said, "problem", first["msg"].removeprefix("Value error, "))
         raise InterpretOpsError(
             f"{option.removeprefix('--')} = {first.get('input')!r}: {message}",
-            fix=f"correct {option}",
+            fix=getattr(said, "fix", f"correct {option}"),
         ) from error

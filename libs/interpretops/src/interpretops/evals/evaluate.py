@@ -18,6 +18,7 @@ from interpretops.evals.latency import time_policy
 from interpretops.evals.sampling import limited, shared_prompts
 from interpretops.evals.spec import EvalSpec
 from interpretops.progress import SILENT
+from interpretops.steering import store_policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,8 @@ def evaluate(
         circuit: The circuit that the policy came from; its stability goes on the card.
         dictionary: The dictionary whose features the policy names.
         contrast: Prompts with twins of another split, for the difference-in-means comparison.
-        parents: Ids of further artifacts the card is made from, such as the policy's.
+        parents: Ids of further artifacts the card is made from. A policy that is not among them was
+            given by its text alone: it is kept first, so that the card's lineage holds what was tested.
         redact: Scrubs personal information from answers before they are written.
         store: Where the card goes.
         monitor: Watches, and may stop the work.
@@ -92,6 +94,8 @@ def evaluate(
         contrast=None if contrast is None else contrast.sha256,
         redacted=redact is not None,
     )
+    if not any(parent.startswith(f"{ArtifactKind.POLICY.prefix}_") for parent in parents):
+        parents = [store_policy(policy, store=store).id, *parents]
     made_from = list(dict.fromkeys([*parents, *(a.id for a in (circuit, dictionary) if a)]))
     found = store.find(ArtifactKind.RISK_CARD, work, model=model.ref, parents=made_from)
     if found is not None:

@@ -6,7 +6,7 @@ from interpretops.models.batch import Batch, run_batched
 from interpretops.models.forward import Forward
 from interpretops.models.generation import Step
 from interpretops.models.hooked import HookedModel
-from interpretops.models.hooks import SiteHooks, site
+from interpretops.models.hooks import SiteHooks, SiteNames, site
 from interpretops.models.prefix import Prefix, common_prefix, whole_cache
 from interpretops.models.sampling import GREEDY, Chooser, Sampling, choose
 from interpretops.models.sources import SMOLLM2
@@ -22,6 +22,7 @@ __all__ = [
     "Prefix",
     "Sampling",
     "SiteHooks",
+    "SiteNames",
     "Step",
     "choose",
     "common_prefix",

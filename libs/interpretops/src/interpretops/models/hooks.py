@@ -8,10 +8,11 @@ the hooks. What is added here is that a *write* at `resid_mid` reaches the resid
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from interp_engine import Address, HookManager
 from interp_engine.address import AddressError, parse_address
+from pydantic import AfterValidator, Field
 
 from interpretops.errors import InterpretOpsError
 
@@ -45,6 +46,17 @@ def site(text: str | Address) -> Address:
             f"{text!r} is not a site ({error})",
             fix="write a site as NAME.LAYER, e.g. resid_post.12",
         ) from error
+
+
+def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(str(site(name)) for name in names))
+    except InterpretOpsError as error:
+        raise ValueError(str(error)) from error  # what pydantic takes for a wrong value
+
+
+SiteNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_named_once)]
+"""Sites in a spec, by their names: at least one, each of them an address, none twice."""
 
 
 class SiteHooks:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.errors import InterpretOpsError
+from interpretops.models import SiteNames
 
 
 class Kind(StrEnum):
@@ -126,7 +127,7 @@ class DictionarySpec(TrainingRule):
         seed: Seed of initial weights and of every order of the data.
     """
 
-    sites: tuple[str, ...] = Field(min_length=1)
+    sites: SiteNames
     d_sae: int | None = Field(default=None, ge=2)
     expansion: int = Field(default=8, ge=1)
     tokens: int = Field(default=1_000_000, ge=1)

@@ -104,7 +104,7 @@ def _make(
     draft: Draft,
     monitor: Monitor,
 ) -> str:
-    sites = list(dict.fromkeys(site(name) for name in spec.sites))
+    sites = [site(name) for name in spec.sites]
     stream = _stream(model, source, spec, draft, monitor)
     train, heldout = stream.split(spec.heldout, spec.seed)
     activations: ActivationSource

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from interpretops.errors import InterpretOpsError
-from interpretops.models import site
+from interpretops.models import SiteNames
 
 Positions = Literal["all", "last", "prompt"]
 StoredDtype = Literal["float32", "bfloat16", "float16"]
@@ -37,7 +36,7 @@ class TraceSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sites: tuple[str, ...] = Field(min_length=1)
+    sites: SiteNames
     positions: Positions = "all"
     dtype: StoredDtype = "float32"
     chat: bool = True
@@ -47,11 +46,3 @@ class TraceSpec(BaseModel):
     batch_tokens: int = Field(default=4096, ge=1)
     batch_size: int = Field(default=32, ge=1)
     shard_mb: float = Field(default=64.0, gt=0.0)
-
-    @field_validator("sites")
-    @classmethod
-    def _known_sites(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(dict.fromkeys(str(site(text)) for text in sites))
-        except InterpretOpsError as error:
-            raise ValueError(str(error)) from error
