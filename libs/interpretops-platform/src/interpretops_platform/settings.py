@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError as SourceError
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from interpretops_platform.dashboard_settings import DashboardSettings
 from interpretops_platform.edge_settings import EdgeSettings
 from interpretops_platform.errors import SettingsError
 from interpretops_platform.rpc.settings import GrpcSettings
@@ -255,6 +256,7 @@ class Settings(BaseSettings):
     services: ServicesSettings = ServicesSettings()
     edge: EdgeSettings = EdgeSettings()
     steering: SteeringSettings = SteeringSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @classmethod

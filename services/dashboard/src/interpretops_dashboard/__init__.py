@@ -1,0 +1,1 @@
+"""The dashboard: serves its pages, keeps who is signed in, and passes their requests to the edge."""

@@ -1,0 +1,5 @@
+import { Jobs } from "@/features/jobs/Jobs";
+
+export default function JobsPage() {
+  return <Jobs />;
+}
