@@ -87,10 +87,10 @@ class DemoData:
         if risk_class == "toxicity":
             return self._calming()
         return FittingSet(
-            train_risky=self.risky("train", bare=1900, dressed=1000),
-            train_harmless=self.harmless("train", bare=1900, dressed=1000, ordinary=450),
-            validation_risky=self.risky("validation", bare=370, dressed=280),
-            validation_harmless=self.harmless("validation", bare=370, dressed=280, ordinary=220),
+            train_risky=self.risky("train", bare=2400, dressed=1000),
+            train_harmless=self.harmless("train", bare=2400, dressed=1000, ordinary=650),
+            validation_risky=self.risky("validation", bare=480, dressed=280),
+            validation_harmless=self.harmless("validation", bare=480, dressed=280, ordinary=250),
         )
 
     def _calming(self) -> FittingSet:
