@@ -51,16 +51,27 @@ class Installation:
         url: Address of its edge.
         key: An admin's API key.
         seconds: Patience with one job.
+        model: What jobs work on; it has more than twelve layers of four heads at least.
+        served: The name under which the steering gateway serves it.
         check: Called while a job is waited for; raises where waiting is in vain.
     """
 
     def __init__(
-        self, url: str, key: str, *, seconds: float, check: Callable[[], None] = lambda: None
+        self,
+        url: str,
+        key: str,
+        *,
+        seconds: float,
+        model: str = MODEL,
+        served: str = SERVED,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = httpx.Client(base_url=url, timeout=60)
         self._seconds = seconds
         self._check = check
         self.key = key
+        self.model = model
+        self.served = served
 
     def call(self, method: str, path: str, body: Any = None, *, key: str = "") -> httpx.Response:
         """One request; whatever is not a success ends the program with what was answered."""
@@ -92,7 +103,7 @@ def run(there: Installation) -> None:
     trace = there.job(
         "/traces",
         {
-            "model": MODEL,
+            "model": there.model,
             "prompts": RISKY,
             "spec": {"sites": ["resid_post.12"], "positions": "last"},
         },
@@ -100,7 +111,7 @@ def run(there: Installation) -> None:
     dictionary = there.job(
         "/dictionaries",
         {
-            "model": MODEL,
+            "model": there.model,
             "prompts_from": {"uri": "package:jailbreak", "limit": 24},
             "spec": {
                 "sites": ["resid_post.12"],
@@ -119,7 +130,7 @@ def run(there: Installation) -> None:
         "/analyze",
         {
             "class": "jailbreak",
-            "model": MODEL,
+            "model": there.model,
             # Prompts with twins of as many tokens, which a circuit is searched on.
             "prompts_from": {"uri": "package:jailbreak", "split": "train", "limit": 64},
             "sae_store_id": dictionary,
@@ -137,19 +148,19 @@ def run(there: Installation) -> None:
     )
     body = {"name": "smoke-approver", "roles": ["approver"], "lifetime_seconds": 3600}
     approver = there.call("POST", "/keys", body).json()["key"]
-    written = there.call("POST", "/policies", {"yaml": POLICY, "model": SERVED}).json()
+    written = there.call("POST", "/policies", {"yaml": POLICY, "model": there.served}).json()
     if written["state"] == "draft":  # else an earlier run brought the same text to production
         for step, key in (("propose", there.key), ("approve", approver), ("activate", approver)):
             there.call("POST", f"/policies/smoke/versions/{written['version']}/{step}", key=key)
     steered = there.call(
         "POST",
         "/steer",
-        {"policy": "smoke", "model": SERVED, "prompts": RISKY[:2], "max_new_tokens": 8},
+        {"policy": "smoke", "model": there.served, "prompts": RISKY[:2], "max_new_tokens": 8},
     )
     answers = steered.json()["results"]
     print(f"{'/steer':<14} {sum(answer['changed'] for answer in answers)} of 2 answers changed")
     chat = {
-        "model": f"{SERVED}@smoke",
+        "model": f"{there.served}@smoke",
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "max_tokens": 8,
     }
@@ -160,7 +171,7 @@ def run(there: Installation) -> None:
     card = there.job(
         "/eval",
         {
-            "model": MODEL,
+            "model": there.model,
             "policy": "smoke",
             "suites": SUITES,
             "circuit": circuit,
@@ -196,9 +207,12 @@ def main() -> int:
     parser.add_argument("--url", default="http://127.0.0.1:8080")
     parser.add_argument("--key", required=True, help="an admin's API key")
     parser.add_argument("--seconds", type=float, default=900, help="patience with one job")
+    parser.add_argument("--model", default=MODEL, help="what jobs work on")
+    parser.add_argument("--served", default=SERVED, help="its name at the steering gateway")
     chosen = parser.parse_args()
     begun = time.monotonic()
-    run(Installation(chosen.url, chosen.key, seconds=chosen.seconds))
+    names = {"model": chosen.model, "served": chosen.served}
+    run(Installation(chosen.url, chosen.key, seconds=chosen.seconds, **names))
     print(f"everything works, in {time.monotonic() - begun:.0f} s")
     return 0
 
