@@ -157,6 +157,7 @@ EXAMPLES: list[tuple[type[BaseModel], type[Message], dict[str, Any]]] = [
             "max_latency_overhead_pct": 0.0,
             "max_benign_loss_pct": 1.0,
             "seed": 9,
+            "front_budgets": [0.2],
         },
     ),
     (

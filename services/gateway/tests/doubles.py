@@ -103,6 +103,9 @@ class Steering(steering_service_pb2_grpc.SteeringServiceServicer):
             answer.policy.meta.id = name
         return answer
 
+    async def GetPolicySchema(self, request, context):
+        return steering_service_pb2.GetPolicySchemaResponse(json_schema='{"type": "object"}')
+
     async def ExplainPolicy(self, request, context):
         return steering_service_pb2.ExplainPolicyResponse(sentences=["It acts always."])
 
@@ -155,7 +158,8 @@ class Steering(steering_service_pb2_grpc.SteeringServiceServicer):
         else:
             words = [request.prompt] if kind == "prompt" else [f" {i}" for i in request.tokens.ids]
         text = "".join(words)
-        fired = request.HasField("policy_id") and "attack" in text
+        under = request.HasField("policy_id") or request.HasField("policy")
+        fired = under and "attack" in text
         baseline, steered = [" Sure", ",", " gladly"], [" I", " cannot"]
         answer = steered if fired and not request.shadow else baseline
         if "slowly" in text:
@@ -179,8 +183,8 @@ class Steering(steering_service_pb2_grpc.SteeringServiceServicer):
             finished.reason = generation_pb2.FINISH_REASON_LENGTH
         finished.usage.prompt_tokens = len(words)
         finished.usage.completion_tokens = len(answer)
-        if request.HasField("policy_id"):
-            finished.record.policy = request.policy_id
+        if under:
+            finished.record.policy = request.policy_id or "tried"
             finished.record.policy_sha256 = "a" * 64
             finished.record.fired = fired
             finished.record.score = 1.5

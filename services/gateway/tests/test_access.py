@@ -36,6 +36,7 @@ EXAMPLES = {
 BODIES = {
     "/policies/{name}/diff": None,
     "/keys/{prefix}/rotate": {},
+    "/risk-cards/{artifact_id}/samples/reveal": {"numbers": [0]},
 }
 
 

@@ -56,6 +56,10 @@ async def test_a_policy_is_given_in_one_way(edge, admin, body):
     assert answer.status_code == 422
 
 
+async def test_the_schema_of_policies_is_there_for_editors(edge, admin):
+    assert (await edge.get("/schemas/policy", headers=admin)).json() == {"type": "object"}
+
+
 async def test_a_policy_is_explained_in_words(edge, admin):
     answer = await edge.post("/policies/explain", json={"yaml": TEXT}, headers=admin)
     assert answer.json() == {"sentences": ["It acts always."]}
@@ -79,7 +83,13 @@ async def test_a_version_reaches_production_by_two_pairs_of_eyes(edge, issue, te
     log = (await edge.get("/audit?action=policy.activate", headers=approver)).json()["items"]
     assert [entry["actor"] for entry in log] == ["key:approver"]
 
+    log = (await edge.get("/audit?action=policy.approve.refused", headers=approver)).json()["items"]
+    assert [(e["actor"], e["target"]) for e in log] == [("key:author", "jailbreak-v1@1")]
+    assert log[0]["body"] == {"why": "nobody may approve a policy that they wrote"}
+
     await create(edge, author, TEXT + "# 2\n")
+    (shown,) = (await edge.get("/policies", headers=author)).json()["items"]
+    assert (shown["version"], shown["active_version"]) == (2, 1)
     await step(edge, author, "propose", 2)
     await step(edge, approver, "approve", 2)
     await step(edge, approver, "activate", 2)

@@ -1,12 +1,17 @@
 """Models and policies: loaded, listed, checked, explained, stored, and let go of."""
 
+import json
+
 import grpc
+import jsonschema
 import pytest
+import yaml
 from interpretops.steering import SteeringSession
 from interpretops.testing import save_tiny
 from interpretops_platform.rpc.problems import problem_of
+from interpretops_platform.security.principal import Role
 from interpretops_protos.plain import from_plain
-from interpretops_protos.v1 import policy_pb2
+from interpretops_protos.v1 import generation_pb2, policy_pb2
 from interpretops_protos.v1 import steering_service_pb2 as messages
 
 YAML = """meta:
@@ -72,6 +77,50 @@ async def test_a_policy_loaded_by_hand_wins_until_it_is_unloaded(open_gateway):
     assert by_hand.policy_sha256 == loaded.sha256
     assert active.policy_sha256 == made.manifest.sha256
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_draft_steers_the_one_request_that_tries_it(open_gateway):
+    async with open_gateway() as gateway:
+        policy = gateway.policy(
+            condition={"probe": [{"layer": 0, "vector": "v.safetensors#a"}], "threshold": -1e5}
+        )
+        made = await gateway.stored(policy)
+        draft = {"yaml": policy.to_yaml(), "files": {"id": made.id}}
+        bare = await gateway.generate()
+        tried = await gateway.generate(policy=draft)
+        again = await gateway.generate(policy={"artifact": {"id": made.id}})
+        assert tried.ids == again.ids != bare.ids
+        decided, done = tried.started.record, tried.finished.record
+        assert not bare.started.HasField("record")
+        assert (decided.policy, decided.fired, decided.threshold) == ("p", True, -1e5)
+        assert decided.score == done.score
+        assert (decided.steps, list(decided.units)) == (1, list(done.units))
+        assert done.steps > 1
+        # Under no name: nobody else meets it.
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await gateway.generate(policy_id="p")
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await gateway.generate(policy={"yaml": "meta: {id: p}"})
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        request = generation_pb2.GenerateRequest(
+            model="tiny", prompt="x", max_new_tokens=1, policy=draft
+        )
+        with gateway.acting(Role.VIEWER), pytest.raises(grpc.aio.AioRpcError) as refused:
+            async for _ in gateway.stub.Generate(request):
+                pass
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_the_schema_of_policies_takes_what_the_engine_takes(open_gateway):
+    async with open_gateway() as gateway:
+        with gateway.acting():
+            answer = await gateway.stub.GetPolicySchema(messages.GetPolicySchemaRequest())
+        schema = json.loads(answer.json_schema)
+        policy = yaml.safe_load(gateway.policy().to_yaml())
+    validator = jsonschema.Draft202012Validator(schema)
+    assert validator.is_valid(policy)
+    assert not validator.is_valid({**policy, "interventons": []})
 
 
 async def test_only_so_many_policies_are_kept_ready(open_gateway):

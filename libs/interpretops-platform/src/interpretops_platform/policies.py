@@ -346,6 +346,15 @@ async def list_policies(
     return (await session.scalars(ordered)).all()
 
 
+async def active_versions(session: AsyncSession, names: Sequence[str]) -> dict[str, int]:
+    """Of these policies, by name, the version that is in production, where one is."""
+    statement = select(Policy.name, Policy.version).where(
+        Policy.name.in_(names), Policy.state == PolicyState.ACTIVE
+    )
+    found = await session.execute(statement)
+    return {row.name: row.version for row in found}
+
+
 async def list_versions(
     session: AsyncSession, name: str, *, before: int | None = None, limit: int = _PAGE
 ) -> Sequence[Policy]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from interpretops import serving
     from interpretops.models import HookedModel
     from interpretops.serving import Event, Vocabulary
+    from interpretops.steering.placement import RowRecord
 
     from interpretops_steering_gateway.policies import ReadyPolicy
 
@@ -132,6 +133,7 @@ class Teller:
                     queue_time=_duration(event.queue_seconds),
                     prompt_tokens=event.prompt_tokens,
                     prompt=self._tokens(event.prompt),
+                    record=self._record(event.record),
                 )
             )
         if isinstance(event, Chunk):
@@ -148,21 +150,11 @@ class Teller:
         if event.usage.first_token_seconds is not None:
             usage.time_to_first_token.CopyFrom(_duration(event.usage.first_token_seconds))
         told = messages.GenerationFinished(
-            reason=_REASONS[event.reason], stop=event.stop, usage=usage
+            reason=_REASONS[event.reason],
+            stop=event.stop,
+            usage=usage,
+            record=self._record(event.record),
         )
-        if event.record is not None and self._policy is not None:
-            told.record.CopyFrom(
-                messages.InterventionRecord(
-                    policy=self._policy.name,
-                    policy_sha256=self._policy.sha256,
-                    score=event.record.score,
-                    threshold=event.record.threshold,
-                    fired=event.record.fired,
-                    units=event.record.units,
-                    steps=event.record.steps,
-                    shadow=self._request.shadow,
-                )
-            )
         if event.shadow is not None:
             told.shadow.CopyFrom(
                 messages.ShadowOutcome(
@@ -173,6 +165,20 @@ class Teller:
                 )
             )
         return told
+
+    def _record(self, record: RowRecord | None) -> messages.InterventionRecord | None:
+        if record is None or self._policy is None:
+            return None
+        return messages.InterventionRecord(
+            policy=self._policy.name,
+            policy_sha256=self._policy.sha256,
+            score=record.score,
+            threshold=record.threshold,
+            fired=record.fired,
+            units=record.units,
+            steps=record.steps,
+            shadow=self._request.shadow,
+        )
 
     def _tokens(self, tokens: Iterable[serving.Token]) -> list[messages.Token]:
         told = []

@@ -8,6 +8,7 @@ with. Nothing is found across tenants, because every key begins with one.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from interpretops_steering_gateway.sources import (
     dictionary_of,
     policy_of_artifact,
     read_policy,
+    valid,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 _NAMES_REMEMBERED = 10_000
 _DICTIONARIES_KEPT = 4
+_TRIALS_KEPT = 8
 
 
 @dataclass(eq=False)
@@ -108,6 +111,7 @@ class Policies:
         self._resolve_seconds = resolve_seconds
         self._active: OrderedDict[tuple[UUID, str], _Active] = OrderedDict()
         self._ready: OrderedDict[tuple[UUID, str, str], ReadyPolicy] = OrderedDict()
+        self._trials: OrderedDict[tuple[UUID, str, str], ReadyPolicy] = OrderedDict()
         self._by_hand: dict[tuple[UUID, str, str], ReadyPolicy] = {}
         self._dictionaries: OrderedDict[tuple[UUID, str], Dictionary] = OrderedDict()
         self._busy: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
@@ -133,6 +137,39 @@ class Policies:
                 field="policy_id",
             )
         return await self._make_ready(tenant_id, name, active.artifact_id, served)
+
+    async def tried(
+        self, tenant_id: UUID, source: PolicySource, served: ServedModel
+    ) -> ReadyPolicy:
+        """A policy for requests that try it: under no name, so that nobody else meets it.
+
+        What was tried last is kept, since a person tries one policy on many prompts.
+
+        Raises:
+            InterpretOpsError: When it is no policy, or does not fit.
+            NotFoundError: When the tenant has no such artifact.
+        """
+        if source.HasField("artifact") and source.artifact.sha256 == "":
+            identifier = source.artifact.id
+            return await self._make_ready(tenant_id, None, identifier, served)
+        key = (tenant_id, served.name, hashlib.sha256(source.SerializeToString()).hexdigest())
+        ready = self._trials.get(key)
+        if ready is not None:
+            self._trials.move_to_end(key)
+            return ready
+        store = await self._artifacts.open(tenant_id)
+
+        def prepare() -> tuple[FoundPolicy, Bound]:
+            found = valid(lambda: read_policy(source, store))
+            shelf = self._dictionary(tenant_id, found, None, store)
+            return found, bind(found.policy, served.model, shelf)
+
+        found, bound = await asyncio.to_thread(prepare)
+        made = ReadyPolicy(found.policy.meta.id, bound, found.sha256, found.artifact_id)
+        self._trials[key] = made
+        while len(self._trials) > _TRIALS_KEPT:
+            self._trials.popitem(last=False)
+        return made
 
     async def load(
         self,
@@ -193,7 +230,7 @@ class Policies:
 
     def forget_model(self, model: str) -> None:
         """Let go of the policies of a model that was unloaded."""
-        for held in (self._by_hand, self._ready):
+        for held in (self._by_hand, self._ready, self._trials):
             for key in [key for key in held if key[1] == model]:
                 del held[key]
         self._count()
@@ -222,7 +259,7 @@ class Policies:
         return found
 
     async def _make_ready(
-        self, tenant_id: UUID, name: str, artifact_id: str, served: ServedModel
+        self, tenant_id: UUID, name: str | None, artifact_id: str, served: ServedModel
     ) -> ReadyPolicy:
         key = (tenant_id, served.name, artifact_id)
         ready = self._ready.get(key)
@@ -240,7 +277,8 @@ class Policies:
                 return found, bind(found.policy, served.model, shelf)
 
             found, bound = await asyncio.to_thread(prepare)
-            made = ReadyPolicy(name, bound, found.sha256, found.artifact_id)
+            called = name or found.policy.meta.id
+            made = ReadyPolicy(called, bound, found.sha256, found.artifact_id)
             self._ready[key] = made
             while len(self._ready) > self._capacity:
                 self._ready.popitem(last=False)

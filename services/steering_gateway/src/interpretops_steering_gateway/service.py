@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from interpretops.serving import (
 from interpretops.steering import store_policy
 from interpretops.steering.actions import bind
 from interpretops.steering.explain import explain
+from interpretops.steering.schema import json_schema
 from interpretops_platform.artifacts import find, register
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.errors import SettingsError
@@ -57,7 +59,12 @@ from interpretops_steering_gateway.generation import (
 from interpretops_steering_gateway.metrics import ServingMetrics
 from interpretops_steering_gateway.models import ModelInUseError, Models
 from interpretops_steering_gateway.policies import Policies
-from interpretops_steering_gateway.sources import dictionary_of, problems_of, read_policy
+from interpretops_steering_gateway.sources import (
+    dictionary_of,
+    problems_of,
+    read_policy,
+    valid,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,6 +90,7 @@ SCOPES = {
     "UnloadPolicy": Scope.POLICIES_ACTIVATE,
     "ListPolicies": Scope.POLICIES_READ,
     "ValidatePolicy": Scope.POLICIES_WRITE,
+    "GetPolicySchema": Scope.POLICIES_READ,
     "ExplainPolicy": Scope.POLICIES_READ,
     "StorePolicy": Scope.POLICIES_WRITE,
     "SubmitPolicyProposal": Scope.JOBS_WRITE,
@@ -132,9 +140,8 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
         self, request: generation_pb2.GenerateRequest, _: Context
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         """Answer one prompt, token by token."""
-        mode = (
-            "shadow" if request.shadow else "steered" if request.HasField("policy_id") else "bare"
-        )
+        under = request.HasField("policy_id") or request.HasField("policy")
+        mode = "shadow" if request.shadow else "steered" if under else "bare"
         outcome = "cancelled"
         policy: ReadyPolicy | None = None
         ticket, served = None, self._models.get(request.model)
@@ -143,6 +150,9 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
             if request.HasField("policy_id"):
                 tenant_id = current_principal().tenant_id
                 policy = await self._policies.resolve(tenant_id, request.policy_id, served)
+            elif request.HasField("policy"):
+                policy = await self._tried(request.policy, served)
+            if policy is not None:
                 policy.running += 1
             ids = await asyncio.to_thread(prompt_ids, request, engine.model)
             asked = engine_request(request, ids, policy, deadline_in(seconds_left()))
@@ -157,7 +167,7 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
                 yield teller.tell(event)
                 if isinstance(event, Finished):
                     self._metrics.finished(event, mode)
-                    self._log(request, event)
+                    self._log(request, policy, event)
                     return
         except OverloadedError:
             outcome = "refused"
@@ -176,7 +186,24 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
             if outcome not in ("stop", "length"):
                 self._metrics.ended(mode, outcome)
 
-    def _log(self, request: generation_pb2.GenerateRequest, finished: Finished) -> None:
+    async def _tried(self, source: policy_pb2.PolicySource, served: ServedModel) -> ReadyPolicy:
+        """A policy that is not in production, for one request.
+
+        Raises:
+            ForbiddenError: When the caller may not read policies, or gives a text and may not write any.
+            InterpretOpsError: When it is no policy, or does not fit the model.
+        """
+        principal = current_principal()
+        stored = source.HasField("artifact")
+        principal.require(Scope.POLICIES_READ if stored else Scope.POLICIES_WRITE)
+        return await self._policies.tried(principal.tenant_id, source, served)
+
+    def _log(
+        self,
+        request: generation_pb2.GenerateRequest,
+        policy: ReadyPolicy | None,
+        finished: Finished,
+    ) -> None:
         """One line per answer; never a word of prompt or answer."""
         usage, record, shadow = finished.usage, finished.record, finished.shadow
         logger.info(
@@ -184,7 +211,7 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
             extra={
                 "request_id": request.request_id,
                 "model": request.model,
-                "policy": request.policy_id or None,
+                "policy": None if policy is None else policy.name,
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
                 "seconds": round(usage.total_seconds, 3),
@@ -274,6 +301,12 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
             response.problems.extend(problems_of(error, request.policy))
         return response
 
+    async def GetPolicySchema(
+        self, _: messages.GetPolicySchemaRequest, __: Context
+    ) -> messages.GetPolicySchemaResponse:
+        """Give the schema that policies are checked against."""
+        return messages.GetPolicySchemaResponse(json_schema=json.dumps(json_schema()))
+
     async def ExplainPolicy(
         self, request: messages.ExplainPolicyRequest, _: Context
     ) -> messages.ExplainPolicyResponse:
@@ -285,7 +318,7 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
             policy = read_policy(request.policy, store).policy
             return explain(policy, dictionary_of(policy, given, store))
 
-        sentences = await asyncio.to_thread(_valid, put_in_words)
+        sentences = await asyncio.to_thread(valid, put_in_words)
         return messages.ExplainPolicyResponse(sentences=sentences)
 
     async def StorePolicy(
@@ -297,10 +330,13 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
 
         def keep() -> tuple[str, list[Any]]:
             found = read_policy(request.policy, store)
-            identifier = found.artifact_id or store_policy(found.policy, store=store).id
+            made_from = [request.policy.files.id] if request.policy.HasField("files") else []
+            identifier = (
+                found.artifact_id or store_policy(found.policy, parents=made_from, store=store).id
+            )
             return identifier, store.upload(identifier)
 
-        identifier, uploads = await asyncio.to_thread(_valid, keep)
+        identifier, uploads = await asyncio.to_thread(valid, keep)
         retention = self._kit.settings.compliance.retention
         async with tenant_session(self._kit.database, tenant_id) as session:
             for uploaded in uploads:
@@ -363,15 +399,6 @@ async def steering_gateway(kit: ServiceKit) -> AsyncIterator[Serving]:
     finally:
         await models.close()
         artifacts.close()
-
-
-def _valid(read: Any) -> Any:
-    """What reading a policy gives; a message that is none is the request's fault."""
-    try:
-        return read()
-    except ValidationError as error:
-        problem = problems_of(error, policy_pb2.PolicySource())[0]
-        raise InterpretOpsError(f"{problem.field}: {problem.problem}", fix=problem.fix) from None
 
 
 def _model_message(served: ServedModel) -> messages.LoadedModel:

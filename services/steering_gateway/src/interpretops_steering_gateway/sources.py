@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from interpretops.errors import InterpretOpsError
 from interpretops.sae import Dictionary
 from interpretops.steering import Policy, load_policy
 from interpretops.yaml_source import InvalidYamlError, load_yaml, validate_text
 from interpretops_protos.plain import to_plain
+from interpretops_protos.v1.policy_pb2 import PolicySource
 from interpretops_protos.v1.steering_service_pb2 import PolicyProblem
 from interpretops_service.errors import RequestError
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from interpretops_protos.v1.artifact_pb2 import ArtifactRef
-    from interpretops_protos.v1.policy_pb2 import PolicySource
     from interpretops_service.engine.store import PlatformStore
+
+T = TypeVar("T")
 
 _SOURCE = "the policy"
 _PART = re.compile(r"interventions\[(\d+)\]|condition")
@@ -63,6 +66,19 @@ def read_policy(source: PolicySource, store: PlatformStore) -> FoundPolicy:
         text = policy.to_yaml()
     digest = hashlib.sha256(text.encode()).hexdigest()
     return FoundPolicy(policy.within(folder), digest, None)
+
+
+def valid(read: Callable[[], T]) -> T:
+    """What reading a policy gives; a message that is none is the request's fault.
+
+    Raises:
+        InterpretOpsError: When it is no policy.
+    """
+    try:
+        return read()
+    except ValidationError as error:
+        problem = problems_of(error, PolicySource())[0]
+        raise InterpretOpsError(f"{problem.field}: {problem.problem}", fix=problem.fix) from None
 
 
 def policy_of_artifact(

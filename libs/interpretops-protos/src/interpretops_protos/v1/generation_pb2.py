@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from interpretops_protos.buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from interpretops_protos.v1 import policy_pb2 as interpretops_dot_v1_dot_policy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n interpretops/v1/generation.proto\x12\x0finterpretops.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"^\n\x0b\x43hatMessage\x12\x33\n\x04role\x18\x01 \x01(\x0e\x32\x19.interpretops.v1.ChatRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\"K\n\x0c\x43onversation\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.interpretops.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x08\"%\n\x08TokenIds\x12\x19\n\x03ids\x18\x01 \x03(\rB\x0c\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80@\"\xa0\x01\n\x08Sampling\x12\x31\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00$@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12+\n\x05top_p\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\xe2\x05\n\x0fGenerateRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x12\x35\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1d.interpretops.v1.ConversationH\x00\x12\x1b\n\x06prompt\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00\x12+\n\x06tokens\x18\x05 \x01(\x0b\x32\x19.interpretops.v1.TokenIdsH\x00\x12!\n\x0emax_new_tokens\x18\x06 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x08\x12\x30\n\x08sampling\x18\x07 \x01(\x0b\x32\x19.interpretops.v1.SamplingH\x01\x88\x01\x01\x12\x1f\n\x04stop\x18\x08 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x02\x12\x1e\n\x08logprobs\x18\t \x01(\rB\x07\xbaH\x04*\x02\x18\x14H\x02\x88\x01\x01\x12\x0c\n\x04\x65\x63ho\x18\n \x01(\x08\x12:\n\tpolicy_id\x18\x0b \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[a-z0-9][a-z0-9._-]{0,63}$H\x03\x88\x01\x01\x12\x0e\n\x06shadow\x18\x0c \x01(\x08:\xec\x01\xbaH\xe8\x01\x1a~\n\x10generate.nothing\x12\x43max_new_tokens is 0, so echo must be set: nothing would be answered\x1a%this.max_new_tokens > 0u || this.echo\x1a\x66\n\x0fgenerate.shadow\x12.shadow runs a policy, so policy_id must be set\x1a#!this.shadow || has(this.policy_id)B\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\x42\x0b\n\t_samplingB\x0b\n\t_logprobsB\x0c\n\n_policy_id\"9\n\x0cTokenLogprob\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\"\x86\x01\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x07logprob\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x1d.interpretops.v1.TokenLogprob\x12\x0c\n\x04utf8\x18\x05 \x01(\x0c\x42\n\n\x08_logprob\"\x81\x01\n\x11GenerationStarted\x12-\n\nqueue_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12&\n\x06prompt\x18\x03 \x03(\x0b\x32\x16.interpretops.v1.Token\"B\n\nTokenChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x06tokens\x18\x02 \x03(\x0b\x32\x16.interpretops.v1.Token\"\xbd\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12;\n\x13time_to_first_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x12-\n\ntotal_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\n\x14_time_to_first_token\"\xbc\x01\n\x12InterventionRecord\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tthreshold\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05\x66ired\x18\x05 \x01(\x08\x12\r\n\x05units\x18\x06 \x03(\t\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x0e\n\x06shadow\x18\x08 \x01(\x08\x42\x08\n\x06_scoreB\x0c\n\n_threshold\"}\n\rShadowOutcome\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x1d\n\x10\x66irst_difference\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\rB\x13\n\x11_first_difference\"\x8b\x02\n\x12GenerationFinished\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.interpretops.v1.FinishReason\x12\x11\n\x04stop\x18\x02 \x01(\tH\x00\x88\x01\x01\x12%\n\x05usage\x18\x03 \x01(\x0b\x32\x16.interpretops.v1.Usage\x12\x38\n\x06record\x18\x04 \x01(\x0b\x32#.interpretops.v1.InterventionRecordH\x01\x88\x01\x01\x12\x33\n\x06shadow\x18\x05 \x01(\x0b\x32\x1e.interpretops.v1.ShadowOutcomeH\x02\x88\x01\x01\x42\x07\n\x05_stopB\t\n\x07_recordB\t\n\x07_shadow\"\xb9\x01\n\x10GenerateResponse\x12\x35\n\x07started\x18\x01 \x01(\x0b\x32\".interpretops.v1.GenerationStartedH\x00\x12,\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1b.interpretops.v1.TokenChunkH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.interpretops.v1.GenerationFinishedH\x00\x42\x07\n\x05\x65vent*h\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n interpretops/v1/generation.proto\x12\x0finterpretops.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cinterpretops/v1/policy.proto\"^\n\x0b\x43hatMessage\x12\x33\n\x04role\x18\x01 \x01(\x0e\x32\x19.interpretops.v1.ChatRoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x07\x63ontent\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@\"K\n\x0c\x43onversation\x12;\n\x08messages\x18\x01 \x03(\x0b\x32\x1c.interpretops.v1.ChatMessageB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x08\"%\n\x08TokenIds\x12\x19\n\x03ids\x18\x01 \x03(\rB\x0c\xbaH\t\x92\x01\x06\x08\x01\x10\x80\x80@\"\xa0\x01\n\x08Sampling\x12\x31\n\x0btemperature\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00$@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x12+\n\x05top_p\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?!\x00\x00\x00\x00\x00\x00\x00\x00H\x01\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x02\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"\xae\x07\n\x0fGenerateRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x19\n\x05model\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\x12\x35\n\x0c\x63onversation\x18\x03 \x01(\x0b\x32\x1d.interpretops.v1.ConversationH\x00\x12\x1b\n\x06prompt\x18\x04 \x01(\tB\t\xbaH\x06r\x04(\x80\x80@H\x00\x12+\n\x06tokens\x18\x05 \x01(\x0b\x32\x19.interpretops.v1.TokenIdsH\x00\x12!\n\x0emax_new_tokens\x18\x06 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x08\x12\x30\n\x08sampling\x18\x07 \x01(\x0b\x32\x19.interpretops.v1.SamplingH\x01\x88\x01\x01\x12\x1f\n\x04stop\x18\x08 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x10\"\x07r\x05\x10\x01\x18\x80\x02\x12\x1e\n\x08logprobs\x18\t \x01(\rB\x07\xbaH\x04*\x02\x18\x14H\x02\x88\x01\x01\x12\x0c\n\x04\x65\x63ho\x18\n \x01(\x08\x12:\n\tpolicy_id\x18\x0b \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[a-z0-9][a-z0-9._-]{0,63}$H\x03\x88\x01\x01\x12\x0e\n\x06shadow\x18\x0c \x01(\x08\x12\x32\n\x06policy\x18\r \x01(\x0b\x32\x1d.interpretops.v1.PolicySourceH\x04\x88\x01\x01:\xf9\x02\xbaH\xf5\x02\x1a~\n\x10generate.nothing\x12\x43max_new_tokens is 0, so echo must be set: nothing would be answered\x1a%this.max_new_tokens > 0u || this.echo\x1az\n\x0fgenerate.shadow\x12.shadow runs a policy, so policy_id must be set\x1a\x37!this.shadow || has(this.policy_id) || has(this.policy)\x1aw\n\x13generate.one_policy\x12\x35policy is given beside policy_id: give one of the two\x1a)!has(this.policy_id) || !has(this.policy)B\x0e\n\x05input\x12\x05\xbaH\x02\x08\x01\x42\x0b\n\t_samplingB\x0b\n\t_logprobsB\x0c\n\n_policy_idB\t\n\x07_policy\"9\n\x0cTokenLogprob\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\"\x86\x01\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x07logprob\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x33\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x1d.interpretops.v1.TokenLogprob\x12\x0c\n\x04utf8\x18\x05 \x01(\x0c\x42\n\n\x08_logprob\"\xc6\x01\n\x11GenerationStarted\x12-\n\nqueue_time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12&\n\x06prompt\x18\x03 \x03(\x0b\x32\x16.interpretops.v1.Token\x12\x38\n\x06record\x18\x04 \x01(\x0b\x32#.interpretops.v1.InterventionRecordH\x00\x88\x01\x01\x42\t\n\x07_record\"B\n\nTokenChunk\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x06tokens\x18\x02 \x03(\x0b\x32\x16.interpretops.v1.Token\"\xbd\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12;\n\x13time_to_first_token\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x12-\n\ntotal_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\n\x14_time_to_first_token\"\xbc\x01\n\x12InterventionRecord\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x15\n\rpolicy_sha256\x18\x02 \x01(\t\x12\x12\n\x05score\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tthreshold\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05\x66ired\x18\x05 \x01(\x08\x12\r\n\x05units\x18\x06 \x03(\t\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x0e\n\x06shadow\x18\x08 \x01(\x08\x42\x08\n\x06_scoreB\x0c\n\n_threshold\"}\n\rShadowOutcome\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x1d\n\x10\x66irst_difference\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\rB\x13\n\x11_first_difference\"\x8b\x02\n\x12GenerationFinished\x12-\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.interpretops.v1.FinishReason\x12\x11\n\x04stop\x18\x02 \x01(\tH\x00\x88\x01\x01\x12%\n\x05usage\x18\x03 \x01(\x0b\x32\x16.interpretops.v1.Usage\x12\x38\n\x06record\x18\x04 \x01(\x0b\x32#.interpretops.v1.InterventionRecordH\x01\x88\x01\x01\x12\x33\n\x06shadow\x18\x05 \x01(\x0b\x32\x1e.interpretops.v1.ShadowOutcomeH\x02\x88\x01\x01\x42\x07\n\x05_stopB\t\n\x07_recordB\t\n\x07_shadow\"\xb9\x01\n\x10GenerateResponse\x12\x35\n\x07started\x18\x01 \x01(\x0b\x32\".interpretops.v1.GenerationStartedH\x00\x12,\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1b.interpretops.v1.TokenChunkH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.interpretops.v1.GenerationFinishedH\x00\x42\x07\n\x05\x65vent*h\n\x08\x43hatRole\x12\x19\n\x15\x43HAT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43HAT_ROLE_SYSTEM\x10\x01\x12\x12\n\x0e\x43HAT_ROLE_USER\x10\x02\x12\x17\n\x13\x43HAT_ROLE_ASSISTANT\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,37 +63,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST'].fields_by_name['policy_id']._loaded_options = None
   _globals['_GENERATEREQUEST'].fields_by_name['policy_id']._serialized_options = b'\272H\037r\0352\033^[a-z0-9][a-z0-9._-]{0,63}$'
   _globals['_GENERATEREQUEST']._loaded_options = None
-  _globals['_GENERATEREQUEST']._serialized_options = b'\272H\350\001\032~\n\020generate.nothing\022Cmax_new_tokens is 0, so echo must be set: nothing would be answered\032%this.max_new_tokens > 0u || this.echo\032f\n\017generate.shadow\022.shadow runs a policy, so policy_id must be set\032#!this.shadow || has(this.policy_id)'
-  _globals['_CHATROLE']._serialized_start=2594
-  _globals['_CHATROLE']._serialized_end=2698
-  _globals['_FINISHREASON']._serialized_start=2700
-  _globals['_FINISHREASON']._serialized_end=2795
-  _globals['_CHATMESSAGE']._serialized_start=114
-  _globals['_CHATMESSAGE']._serialized_end=208
-  _globals['_CONVERSATION']._serialized_start=210
-  _globals['_CONVERSATION']._serialized_end=285
-  _globals['_TOKENIDS']._serialized_start=287
-  _globals['_TOKENIDS']._serialized_end=324
-  _globals['_SAMPLING']._serialized_start=327
-  _globals['_SAMPLING']._serialized_end=487
-  _globals['_GENERATEREQUEST']._serialized_start=490
-  _globals['_GENERATEREQUEST']._serialized_end=1228
-  _globals['_TOKENLOGPROB']._serialized_start=1230
-  _globals['_TOKENLOGPROB']._serialized_end=1287
-  _globals['_TOKEN']._serialized_start=1290
-  _globals['_TOKEN']._serialized_end=1424
-  _globals['_GENERATIONSTARTED']._serialized_start=1427
-  _globals['_GENERATIONSTARTED']._serialized_end=1556
-  _globals['_TOKENCHUNK']._serialized_start=1558
-  _globals['_TOKENCHUNK']._serialized_end=1624
-  _globals['_USAGE']._serialized_start=1627
-  _globals['_USAGE']._serialized_end=1816
-  _globals['_INTERVENTIONRECORD']._serialized_start=1819
-  _globals['_INTERVENTIONRECORD']._serialized_end=2007
-  _globals['_SHADOWOUTCOME']._serialized_start=2009
-  _globals['_SHADOWOUTCOME']._serialized_end=2134
-  _globals['_GENERATIONFINISHED']._serialized_start=2137
-  _globals['_GENERATIONFINISHED']._serialized_end=2404
-  _globals['_GENERATERESPONSE']._serialized_start=2407
-  _globals['_GENERATERESPONSE']._serialized_end=2592
+  _globals['_GENERATEREQUEST']._serialized_options = b'\272H\365\002\032~\n\020generate.nothing\022Cmax_new_tokens is 0, so echo must be set: nothing would be answered\032%this.max_new_tokens > 0u || this.echo\032z\n\017generate.shadow\022.shadow runs a policy, so policy_id must be set\0327!this.shadow || has(this.policy_id) || has(this.policy)\032w\n\023generate.one_policy\0225policy is given beside policy_id: give one of the two\032)!has(this.policy_id) || !has(this.policy)'
+  _globals['_CHATROLE']._serialized_start=2897
+  _globals['_CHATROLE']._serialized_end=3001
+  _globals['_FINISHREASON']._serialized_start=3003
+  _globals['_FINISHREASON']._serialized_end=3098
+  _globals['_CHATMESSAGE']._serialized_start=144
+  _globals['_CHATMESSAGE']._serialized_end=238
+  _globals['_CONVERSATION']._serialized_start=240
+  _globals['_CONVERSATION']._serialized_end=315
+  _globals['_TOKENIDS']._serialized_start=317
+  _globals['_TOKENIDS']._serialized_end=354
+  _globals['_SAMPLING']._serialized_start=357
+  _globals['_SAMPLING']._serialized_end=517
+  _globals['_GENERATEREQUEST']._serialized_start=520
+  _globals['_GENERATEREQUEST']._serialized_end=1462
+  _globals['_TOKENLOGPROB']._serialized_start=1464
+  _globals['_TOKENLOGPROB']._serialized_end=1521
+  _globals['_TOKEN']._serialized_start=1524
+  _globals['_TOKEN']._serialized_end=1658
+  _globals['_GENERATIONSTARTED']._serialized_start=1661
+  _globals['_GENERATIONSTARTED']._serialized_end=1859
+  _globals['_TOKENCHUNK']._serialized_start=1861
+  _globals['_TOKENCHUNK']._serialized_end=1927
+  _globals['_USAGE']._serialized_start=1930
+  _globals['_USAGE']._serialized_end=2119
+  _globals['_INTERVENTIONRECORD']._serialized_start=2122
+  _globals['_INTERVENTIONRECORD']._serialized_end=2310
+  _globals['_SHADOWOUTCOME']._serialized_start=2312
+  _globals['_SHADOWOUTCOME']._serialized_end=2437
+  _globals['_GENERATIONFINISHED']._serialized_start=2440
+  _globals['_GENERATIONFINISHED']._serialized_end=2707
+  _globals['_GENERATERESPONSE']._serialized_start=2710
+  _globals['_GENERATERESPONSE']._serialized_end=2895
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from interpretops_protos.v1 import policy_pb2 as _policy_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -187,6 +188,7 @@ class GenerateRequest(_message.Message):
     ECHO_FIELD_NUMBER: _builtins.int
     POLICY_ID_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's own name for the request, for logs and records."""
     model: _builtins.str
@@ -213,6 +215,12 @@ class GenerateRequest(_message.Message):
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The answer ends before the first of these texts."""
 
+    @_builtins.property
+    def policy(self) -> _policy_pb2.PolicySource:
+        """Or a policy that is not in production, for this request alone: a stored one, or the text of a
+        draft, which only those may try who may write policies.
+        """
+
     def __init__(
         self,
         *,
@@ -228,13 +236,16 @@ class GenerateRequest(_message.Message):
         echo: _builtins.bool = ...,
         policy_id: _builtins.str | None = ...,
         shadow: _builtins.bool = ...,
+        policy: _policy_pb2.PolicySource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "_policy_id", b"_policy_id", "_sampling", b"_sampling", "conversation", b"conversation", "input", b"input", "logprobs", b"logprobs", "policy_id", b"policy_id", "prompt", b"prompt", "sampling", b"sampling", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "_policy", b"_policy", "_policy_id", b"_policy_id", "_sampling", b"_sampling", "conversation", b"conversation", "input", b"input", "logprobs", b"logprobs", "policy", b"policy", "policy_id", b"policy_id", "prompt", b"prompt", "sampling", b"sampling", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "_policy_id", b"_policy_id", "_sampling", b"_sampling", "conversation", b"conversation", "echo", b"echo", "input", b"input", "logprobs", b"logprobs", "max_new_tokens", b"max_new_tokens", "model", b"model", "policy_id", b"policy_id", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "shadow", b"shadow", "stop", b"stop", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs", "_policy", b"_policy", "_policy_id", b"_policy_id", "_sampling", b"_sampling", "conversation", b"conversation", "echo", b"echo", "input", b"input", "logprobs", b"logprobs", "max_new_tokens", b"max_new_tokens", "model", b"model", "policy", b"policy", "policy_id", b"policy_id", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "shadow", b"shadow", "stop", b"stop", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
     _WhichOneofArgType__logprobs: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs"]  # noqa: Y015
+    _WhichOneofReturnType__policy: _TypeAlias = _typing.Literal["policy"]  # noqa: Y015
+    _WhichOneofArgType__policy: _TypeAlias = _typing.Literal["_policy", b"_policy"]  # noqa: Y015
     _WhichOneofReturnType__policy_id: _TypeAlias = _typing.Literal["policy_id"]  # noqa: Y015
     _WhichOneofArgType__policy_id: _TypeAlias = _typing.Literal["_policy_id", b"_policy_id"]  # noqa: Y015
     _WhichOneofReturnType__sampling: _TypeAlias = _typing.Literal["sampling"]  # noqa: Y015
@@ -243,6 +254,8 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__logprobs) -> _WhichOneofReturnType__logprobs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__policy) -> _WhichOneofReturnType__policy | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__policy_id) -> _WhichOneofReturnType__policy_id | None: ...
     @_typing.overload
@@ -329,6 +342,7 @@ class GenerationStarted(_message.Message):
     QUEUE_TIME_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     @_builtins.property
     def queue_time(self) -> _duration_pb2.Duration:
@@ -338,18 +352,25 @@ class GenerationStarted(_message.Message):
     def prompt(self) -> _containers.RepeatedCompositeFieldContainer[Global___Token]:
         """The prompt's tokens, if `echo` was asked for."""
 
+    @_builtins.property
+    def record(self) -> Global___InterventionRecord:
+        """What the policy's condition decided; unset where the request named no policy. `steps` counts on."""
+
     def __init__(
         self,
         *,
         queue_time: _duration_pb2.Duration | None = ...,
         prompt_tokens: _builtins.int = ...,
         prompt: _abc.Iterable[Global___Token] | None = ...,
+        record: Global___InterventionRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["queue_time", b"queue_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_record", b"_record", "queue_time", b"queue_time", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "queue_time", b"queue_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_record", b"_record", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "queue_time", b"queue_time", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__record: _TypeAlias = _typing.Literal["record"]  # noqa: Y015
+    _WhichOneofArgType__record: _TypeAlias = _typing.Literal["_record", b"_record"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__record) -> _WhichOneofReturnType__record | None: ...
 
 Global___GenerationStarted: _TypeAlias = GenerationStarted  # noqa: Y015
 

@@ -826,6 +826,7 @@ class ProposeSpec(_message.Message):
     MAX_LATENCY_OVERHEAD_PCT_FIELD_NUMBER: _builtins.int
     MAX_BENIGN_LOSS_PCT_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    FRONT_BUDGETS_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """The policy's name."""
     target_class: _builtins.str
@@ -856,6 +857,10 @@ class ProposeSpec(_message.Message):
     def strengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Multiples of the fitted intervention to try, weakest first."""
 
+    @_builtins.property
+    def front_budgets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Further false-positive budgets at which every candidate is measured."""
+
     def __init__(
         self,
         *,
@@ -873,10 +878,11 @@ class ProposeSpec(_message.Message):
         max_latency_overhead_pct: _builtins.float | None = ...,
         max_benign_loss_pct: _builtins.float | None = ...,
         seed: _builtins.int | None = ...,
+        front_budgets: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_answer_tokens", b"_answer_tokens", "_check_prompts", b"_check_prompts", "_false_positive_budget", b"_false_positive_budget", "_fit_prompts", b"_fit_prompts", "_learning_rate", b"_learning_rate", "_max_benign_loss_pct", b"_max_benign_loss_pct", "_max_features", b"_max_features", "_max_latency_overhead_pct", b"_max_latency_overhead_pct", "_policy_id", b"_policy_id", "_seed", b"_seed", "_steps", b"_steps", "_target_class", b"_target_class", "_target_refusal", b"_target_refusal", "answer_tokens", b"answer_tokens", "check_prompts", b"check_prompts", "false_positive_budget", b"false_positive_budget", "fit_prompts", b"fit_prompts", "learning_rate", b"learning_rate", "max_benign_loss_pct", b"max_benign_loss_pct", "max_features", b"max_features", "max_latency_overhead_pct", b"max_latency_overhead_pct", "policy_id", b"policy_id", "seed", b"seed", "steps", b"steps", "target_class", b"target_class", "target_refusal", b"target_refusal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answer_tokens", b"_answer_tokens", "_check_prompts", b"_check_prompts", "_false_positive_budget", b"_false_positive_budget", "_fit_prompts", b"_fit_prompts", "_learning_rate", b"_learning_rate", "_max_benign_loss_pct", b"_max_benign_loss_pct", "_max_features", b"_max_features", "_max_latency_overhead_pct", b"_max_latency_overhead_pct", "_policy_id", b"_policy_id", "_seed", b"_seed", "_steps", b"_steps", "_target_class", b"_target_class", "_target_refusal", b"_target_refusal", "answer_tokens", b"answer_tokens", "check_prompts", b"check_prompts", "false_positive_budget", b"false_positive_budget", "fit_prompts", b"fit_prompts", "learning_rate", b"learning_rate", "max_benign_loss_pct", b"max_benign_loss_pct", "max_features", b"max_features", "max_latency_overhead_pct", b"max_latency_overhead_pct", "policy_id", b"policy_id", "seed", b"seed", "steps", b"steps", "strengths", b"strengths", "target_class", b"target_class", "target_refusal", b"target_refusal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_answer_tokens", b"_answer_tokens", "_check_prompts", b"_check_prompts", "_false_positive_budget", b"_false_positive_budget", "_fit_prompts", b"_fit_prompts", "_learning_rate", b"_learning_rate", "_max_benign_loss_pct", b"_max_benign_loss_pct", "_max_features", b"_max_features", "_max_latency_overhead_pct", b"_max_latency_overhead_pct", "_policy_id", b"_policy_id", "_seed", b"_seed", "_steps", b"_steps", "_target_class", b"_target_class", "_target_refusal", b"_target_refusal", "answer_tokens", b"answer_tokens", "check_prompts", b"check_prompts", "false_positive_budget", b"false_positive_budget", "fit_prompts", b"fit_prompts", "front_budgets", b"front_budgets", "learning_rate", b"learning_rate", "max_benign_loss_pct", b"max_benign_loss_pct", "max_features", b"max_features", "max_latency_overhead_pct", b"max_latency_overhead_pct", "policy_id", b"policy_id", "seed", b"seed", "steps", b"steps", "strengths", b"strengths", "target_class", b"target_class", "target_refusal", b"target_refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__answer_tokens: _TypeAlias = _typing.Literal["answer_tokens"]  # noqa: Y015
     _WhichOneofArgType__answer_tokens: _TypeAlias = _typing.Literal["_answer_tokens", b"_answer_tokens"]  # noqa: Y015

@@ -501,6 +501,45 @@ class ValidatePolicyResponse(_message.Message):
 Global___ValidatePolicyResponse: _TypeAlias = ValidatePolicyResponse  # noqa: Y015
 
 @_typing.final
+class GetPolicySchemaRequest(_message.Message):
+    """Ask for the schema of policies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicySchemaRequest: _TypeAlias = GetPolicySchemaRequest  # noqa: Y015
+
+@_typing.final
+class GetPolicySchemaResponse(_message.Message):
+    """The schema of policies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    json_schema: _builtins.str
+    """As JSON Schema, draft 2020-12."""
+    def __init__(
+        self,
+        *,
+        json_schema: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_schema", b"json_schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicySchemaResponse: _TypeAlias = GetPolicySchemaResponse  # noqa: Y015
+
+@_typing.final
 class ExplainPolicyRequest(_message.Message):
     """A policy to explain."""
 

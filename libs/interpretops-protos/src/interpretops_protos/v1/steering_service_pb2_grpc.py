@@ -77,6 +77,11 @@ class SteeringServiceStub:
                 request_serializer=interpretops_dot_v1_dot_steering__service__pb2.ValidatePolicyRequest.SerializeToString,
                 response_deserializer=interpretops_dot_v1_dot_steering__service__pb2.ValidatePolicyResponse.FromString,
                 _registered_method=True)
+        self.GetPolicySchema = channel.unary_unary(
+                '/interpretops.v1.SteeringService/GetPolicySchema',
+                request_serializer=interpretops_dot_v1_dot_steering__service__pb2.GetPolicySchemaRequest.SerializeToString,
+                response_deserializer=interpretops_dot_v1_dot_steering__service__pb2.GetPolicySchemaResponse.FromString,
+                _registered_method=True)
         self.ExplainPolicy = channel.unary_unary(
                 '/interpretops.v1.SteeringService/ExplainPolicy',
                 request_serializer=interpretops_dot_v1_dot_steering__service__pb2.ExplainPolicyRequest.SerializeToString,
@@ -157,6 +162,13 @@ class SteeringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPolicySchema(self, request, context):
+        """Gives the schema that policies are checked against, for editors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExplainPolicy(self, request, context):
         """Says in words what a policy does.
         """
@@ -220,6 +232,11 @@ def add_SteeringServiceServicer_to_server(servicer, server):
                     servicer.ValidatePolicy,
                     request_deserializer=interpretops_dot_v1_dot_steering__service__pb2.ValidatePolicyRequest.FromString,
                     response_serializer=interpretops_dot_v1_dot_steering__service__pb2.ValidatePolicyResponse.SerializeToString,
+            ),
+            'GetPolicySchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicySchema,
+                    request_deserializer=interpretops_dot_v1_dot_steering__service__pb2.GetPolicySchemaRequest.FromString,
+                    response_serializer=interpretops_dot_v1_dot_steering__service__pb2.GetPolicySchemaResponse.SerializeToString,
             ),
             'ExplainPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainPolicy,
@@ -455,6 +472,33 @@ class SteeringService:
             '/interpretops.v1.SteeringService/ValidatePolicy',
             interpretops_dot_v1_dot_steering__service__pb2.ValidatePolicyRequest.SerializeToString,
             interpretops_dot_v1_dot_steering__service__pb2.ValidatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicySchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/interpretops.v1.SteeringService/GetPolicySchema',
+            interpretops_dot_v1_dot_steering__service__pb2.GetPolicySchemaRequest.SerializeToString,
+            interpretops_dot_v1_dot_steering__service__pb2.GetPolicySchemaResponse.FromString,
             options,
             channel_credentials,
             insecure,

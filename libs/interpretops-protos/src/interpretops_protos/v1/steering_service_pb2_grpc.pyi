@@ -56,6 +56,8 @@ class SteeringServiceStub:
     """Lists loaded policies."""
     ValidatePolicy: _grpc.UnaryUnaryMultiCallable[_steering_service_pb2.ValidatePolicyRequest, _steering_service_pb2.ValidatePolicyResponse]
     """Checks a policy against the schema, and against a loaded model where one is named."""
+    GetPolicySchema: _grpc.UnaryUnaryMultiCallable[_steering_service_pb2.GetPolicySchemaRequest, _steering_service_pb2.GetPolicySchemaResponse]
+    """Gives the schema that policies are checked against, for editors."""
     ExplainPolicy: _grpc.UnaryUnaryMultiCallable[_steering_service_pb2.ExplainPolicyRequest, _steering_service_pb2.ExplainPolicyResponse]
     """Says in words what a policy does."""
     StorePolicy: _grpc.UnaryUnaryMultiCallable[_steering_service_pb2.StorePolicyRequest, _steering_service_pb2.StorePolicyResponse]
@@ -90,6 +92,8 @@ class SteeringServiceAsyncStub(SteeringServiceStub):
     """Lists loaded policies."""
     ValidatePolicy: _aio.UnaryUnaryMultiCallable[_steering_service_pb2.ValidatePolicyRequest, _steering_service_pb2.ValidatePolicyResponse]  # type: ignore[assignment]
     """Checks a policy against the schema, and against a loaded model where one is named."""
+    GetPolicySchema: _aio.UnaryUnaryMultiCallable[_steering_service_pb2.GetPolicySchemaRequest, _steering_service_pb2.GetPolicySchemaResponse]  # type: ignore[assignment]
+    """Gives the schema that policies are checked against, for editors."""
     ExplainPolicy: _aio.UnaryUnaryMultiCallable[_steering_service_pb2.ExplainPolicyRequest, _steering_service_pb2.ExplainPolicyResponse]  # type: ignore[assignment]
     """Says in words what a policy does."""
     StorePolicy: _aio.UnaryUnaryMultiCallable[_steering_service_pb2.StorePolicyRequest, _steering_service_pb2.StorePolicyResponse]  # type: ignore[assignment]
@@ -169,6 +173,14 @@ class SteeringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_steering_service_pb2.ValidatePolicyResponse, _abc.Awaitable[_steering_service_pb2.ValidatePolicyResponse]]:
         """Checks a policy against the schema, and against a loaded model where one is named."""
+
+    @_abc_1.abstractmethod
+    def GetPolicySchema(
+        self,
+        request: _steering_service_pb2.GetPolicySchemaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_steering_service_pb2.GetPolicySchemaResponse, _abc.Awaitable[_steering_service_pb2.GetPolicySchemaResponse]]:
+        """Gives the schema that policies are checked against, for editors."""
 
     @_abc_1.abstractmethod
     def ExplainPolicy(

@@ -69,11 +69,13 @@ class Started:
         queue_seconds: From submission until then.
         prompt_tokens: How many.
         prompt: Its tokens, if `echo` was asked for.
+        record: What the policy decided of it; None where there was none.
     """
 
     queue_seconds: float
     prompt_tokens: int
     prompt: tuple[Token, ...] = ()
+    record: RowRecord | None = None
 
 
 @dataclass(frozen=True)

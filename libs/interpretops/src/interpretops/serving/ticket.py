@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from interpretops.errors import InterpretOpsError
     from interpretops.serving.request import Event, Request, Token
     from interpretops.serving.text import Vocabulary
+    from interpretops.steering.placement import RowRecord
 
 
 class Row:
@@ -117,7 +118,13 @@ class Ticket:
     def start(self, prompt: tuple[Token, ...]) -> None:
         """The prompt has been read."""
         waited = time.monotonic() - self.submitted
-        self.deliver(Started(waited, len(self.request.prompt), prompt))
+        self.deliver(Started(waited, len(self.request.prompt), prompt, self._record))
+
+    @property
+    def _record(self) -> RowRecord | None:
+        """What its policy has done so far."""
+        row = self.beside or self.answer
+        return None if row is None or row.steered is None else row.steered.record
 
     def fail(self, error: InterpretOpsError) -> None:
         """There will be no answer, or no more of it."""
@@ -129,14 +136,13 @@ class Ticket:
         assert answer is not None
         if answer.reason is None or (beside is not None and beside.reason is None):
             return
-        steered = (beside or answer).steered
         usage = Usage(
             prompt_tokens=len(self.request.prompt),
             completion_tokens=len(answer.tokens),
             first_token_seconds=None if self._first is None else self._first - self.submitted,
             total_seconds=time.monotonic() - self.submitted,
         )
-        record = None if steered is None else steered.record
+        record = self._record
         shadow = None if beside is None else _compare(answer, beside)
         self.deliver(Finished(answer.reason, answer.text.stopped, usage, record, shadow))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import torch
 from interp_engine import Address
@@ -21,6 +21,7 @@ from interpretops.errors import InterpretOpsError
 from interpretops.models import run_batched
 from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.prompts import Prompt
+from interpretops.steering.front import FrontPoint, Tried, measure_front
 from interpretops.steering.goal import Goal, goal_for
 from interpretops.steering.policy import (
     POLICY_FILE,
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from interpretops.models import HookedModel
     from interpretops.sae import SAE, Dictionary
     from interpretops.steering.objective import AnswerObjective
+
+T = TypeVar("T")
 
 DIRECTIONS = "directions.safetensors"
 EVIDENCE = "fit.json"
@@ -93,6 +96,9 @@ class ProposeSpec(BaseModel):
         steps: Steps of Adam.
         learning_rate: As a share of the residual stream's median norm.
         strengths: Multiples of the fitted intervention to try, weakest first.
+        front_budgets: Further false-positive budgets at which every candidate is measured, so that
+            another balance of defence and damage can be picked; none tries only as many candidates
+            as it takes to reach the target.
         max_latency_overhead_pct: Written into the policy's constraints.
         max_benign_loss_pct: Written into the policy's constraints.
         seed: Orders the prompts.
@@ -111,6 +117,7 @@ class ProposeSpec(BaseModel):
     steps: int = Field(default=24, ge=1)
     learning_rate: float = Field(default=0.02, gt=0)
     strengths: tuple[float, ...] = (0.5, 0.7, 1.0)
+    front_budgets: tuple[Annotated[float, Field(gt=0, lt=0.5)], ...] = (0.005, 0.01, 0.05, 0.1)
     max_latency_overhead_pct: float = 20
     max_benign_loss_pct: float = 5
     seed: int = 0
@@ -156,6 +163,7 @@ class FitEvidence(BaseModel):
         unsteered: The model as it is, on the validation split.
         trials: What was tried on the same prompts.
         chosen: Index of the trial that became the policy.
+        front: Every candidate at every budget, on the validation split; empty where none was asked for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -176,6 +184,7 @@ class FitEvidence(BaseModel):
     unsteered: Trial
     trials: tuple[Trial, ...]
     chosen: int
+    front: tuple[FrontPoint, ...] = ()
 
 
 class PolicyArtifact(Handle):
@@ -199,13 +208,16 @@ class PolicyArtifact(Handle):
         )
 
 
-def store_policy(policy: Policy, *, store: ArtifactStore) -> PolicyArtifact:
+def store_policy(
+    policy: Policy, *, parents: Sequence[str] = (), store: ArtifactStore
+) -> PolicyArtifact:
     """Keep a policy that somebody wrote, with the files it names; the same gives the same artifact.
 
     The dictionary and the circuit that it states become its parents.
 
     Args:
         policy: The policy, within the folder of its files.
+        parents: Further artifacts it was made from, such as the policy whose vectors it names.
         store: Where it is kept; what it states must be there.
 
     Raises:
@@ -225,10 +237,10 @@ def store_policy(policy: Policy, *, store: ArtifactStore) -> PolicyArtifact:
         files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
     )
     stated = (policy.meta.dictionary, policy.meta.circuit)
-    parents = [identifier for identifier in stated if identifier is not None]
-    found = store.find(ArtifactKind.POLICY, key, parents=parents)
+    made_from = [identifier for identifier in (*stated, *parents) if identifier is not None]
+    found = store.find(ArtifactKind.POLICY, key, parents=made_from)
     if found is None:
-        with store.draft(ArtifactKind.POLICY, key, parents=parents) as draft:
+        with store.draft(ArtifactKind.POLICY, key, parents=made_from) as draft:
             for name, data in contents.items():
                 draft.write_bytes(name, data)
             draft.write_bytes(POLICY_FILE, key.policy.encode())
@@ -305,25 +317,28 @@ def propose_policy(
     with store.draft(
         ArtifactKind.POLICY, key, model=model.ref, parents=parents, seeds=[spec.seed]
     ) as draft:
-        probe, recall, false_positives = _fit_condition(
-            model, dictionary, data, spec, goal, monitor
-        )
+        gate = _fit_condition(model, dictionary, data, spec, goal, monitor)
+        probe = gate.probe
         layer = _action_layer(model, dictionary)
         fit, losses, origins = _fit_action(
             model, circuit, dictionary, data, spec, goal, layer, monitor
         )
-        unsteered = _try(model, None, dictionary, data, spec, goal, "nothing", 0.0, monitor)
-        trials, policies = [], []
+        risky = [prompt.text for prompt in _spread(data.validation_risky, spec.check_prompts)]
+        bare = _answers(model, None, dictionary, risky, goal, "nothing", monitor)
+        unsteered = _trial("nothing", 0.0, bare, goal)
+        draft.write_tensors(DIRECTIONS, _vectors(probe, fit))
+        trials: list[Trial] = []
+        tried: list[Tried] = []
         for name, strength, with_direction in _candidates(fit, spec):
             policy = _policy(
                 model, circuit, dictionary, probe, fit, spec, goal, strength, with_direction
-            )
-            draft.write_tensors(DIRECTIONS, _vectors(probe, fit))
+            ).within(draft.path)
             always = policy.model_copy(update={"condition": None}).within(draft.path)
-            tried = _try(model, always, dictionary, data, spec, goal, name, strength, monitor)
-            trials.append(tried)
-            policies.append(policy)
-            if _succeeds(tried, unsteered, spec):
+            called = f"{name} at strength {strength:g}"
+            answers = _answers(model, always, dictionary, risky, goal, called, monitor)
+            trials.append(_trial(name, strength, answers, goal))
+            tried.append(Tried(policy, always, called, answers))
+            if not spec.front_budgets and _succeeds(trials[-1], unsteered, spec):
                 break
         chosen = _choose(trials, unsteered, spec)
         if trials[chosen].averted <= unsteered.averted:
@@ -332,25 +347,27 @@ def propose_policy(
                 f"{unsteered.n} validation prompts)",
                 fix="raise `steps` or `fit_prompts`, or train the dictionary at a later layer",
             )
+        front = _front(model, dictionary, data, spec, goal, gate, tried, bare, chosen, monitor)
         evidence = FitEvidence(
             condition_auroc=probe.auroc,
             condition_recall=probe.recall,
             condition_false_positives=probe.false_positive_rate,
             condition_n=probe.n,
-            validation_recall=recall,
-            validation_false_positives=false_positives,
+            validation_recall=gate.recall,
+            validation_false_positives=gate.false_positives,
             validation_n=len(data.validation_risky) + len(data.validation_harmless),
             does=goal.verb,
             loss_before=losses[0],
             loss_features=losses[1],
             loss_full=losses[2],
             feature_share=(losses[0] - losses[1]) / max(losses[0] - losses[2], 1e-9),
-            features=_held(policies[chosen], origins),
+            features=_held(tried[chosen].policy, origins),
             unsteered=unsteered,
             trials=tuple(trials),
             chosen=chosen,
+            front=tuple(point for point, _ in front),
         )
-        policy = policies[chosen]
+        policy = tried[chosen].policy
         reference = measure_reference(
             model,
             policy,
@@ -363,11 +380,13 @@ def propose_policy(
         draft.write_bytes(POLICY_FILE, policy.to_yaml().encode())
         draft.write_json(EVIDENCE, evidence)
         draft.write_json(REFERENCE, reference)
+        for point, other in front:
+            draft.write_bytes(point.file, other.to_yaml().encode())
         manifest = draft.commit(
             {
                 "policy": policy.meta.id,
                 "averted": trials[chosen].averted,
-                "false_positives": false_positives,
+                "false_positives": gate.false_positives,
                 "features": sum(
                     len(i.selector.sae_feature_ids)
                     for i in policy.interventions
@@ -389,6 +408,25 @@ class _Key(BaseModel):
 # --- when to act ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Gate:
+    """When the policy acts.
+
+    Attributes:
+        probe: The probe, with its threshold at the budget.
+        recall: Share of risky validation prompts above it.
+        false_positives: Share of harmless validation prompts above it.
+        known: Scores of harmless prompts of topics that are new to the probe, by kind of prompt.
+        scores: Of the validation prompts, `[risky, then harmless]`.
+    """
+
+    probe: Probe
+    recall: float
+    false_positives: float
+    known: list[torch.Tensor]
+    scores: torch.Tensor
+
+
 def _fit_condition(
     model: HookedModel,
     dictionary: Dictionary | None,
@@ -396,8 +434,8 @@ def _fit_condition(
     spec: ProposeSpec,
     goal: Goal,
     monitor: Monitor,
-) -> tuple[Probe, float, float]:
-    """The probe, and its recall and false-positive rate on the validation split.
+) -> _Gate:
+    """The probe, and what it makes of the validation split.
 
     Its threshold keeps the budget over harmless prompts of topics that are new to it: training prompts
     out of fold, and validation. Bare prompts and dressed ones count alike in all these shares.
@@ -415,10 +453,17 @@ def _fit_condition(
     )
     check = Labelled.of(data.validation_risky, data.validation_harmless)
     tokens = prompt_tokens(model, check.texts, layers, chat=goal.chat, monitor=monitor)
-    risky, harmless = check.by_kind(probe.weights.scores(tokens))
+    scores = probe.weights.scores(tokens)
+    risky, harmless = check.by_kind(scores)
     known = [torch.cat(kind) for kind in zip(probe.harmless_scores, harmless, strict=True)]
     probe = replace(probe, threshold=threshold_for(known, spec.false_positive_budget))
-    return probe, share_above(risky, probe.threshold), share_above(harmless, probe.threshold)
+    return _Gate(
+        probe,
+        share_above(risky, probe.threshold),
+        share_above(harmless, probe.threshold),
+        known,
+        scores,
+    )
 
 
 # --- what to do -----------------------------------------------------------------------------------
@@ -655,20 +700,16 @@ def _vectors(probe: Probe, fit: _Fit) -> dict[str, torch.Tensor]:
     return vectors
 
 
-def _try(
+def _answers(
     model: HookedModel,
     policy: Policy | None,
     dictionary: Dictionary | None,
-    data: FittingSet,
-    spec: ProposeSpec,
+    texts: Sequence[str],
     goal: Goal,
-    name: str,
-    strength: float,
+    called: str,
     monitor: Monitor,
-) -> Trial:
-    """Answer risky validation prompts under a policy without condition, or none."""
-    prompts = [prompt.text for prompt in _spread(data.validation_risky, spec.check_prompts)]
-    stage = f"trying {name} at strength {strength:g}"
+) -> list[str]:
+    """Answers of the length that shows a refusal, under a policy without condition or none."""
 
     def run(chunk: Sequence[str]) -> list[str]:
         answers: list[str] = session.generate(list(chunk), 24, chat=goal.chat)
@@ -676,9 +717,14 @@ def _try(
 
     answers: list[str] = []
     with SteeringSession(model, policy, dictionary=dictionary) as session:
-        for start in range(0, len(prompts), 16):
-            answers += run_batched(prompts[start : start + 16], run, 16)
-            monitor.update(stage, len(answers), len(prompts))
+        for start in range(0, len(texts), 16):
+            answers += run_batched(texts[start : start + 16], run, 16)
+            monitor.update(f"trying {called}", len(answers), len(texts))
+    return answers
+
+
+def _trial(name: str, strength: float, answers: Sequence[str], goal: Goal) -> Trial:
+    """How a candidate did on risky validation prompts."""
     broken = [is_repetitive(answer) for answer in answers]
     averted = [
         goal.averted(answer) and not bad for answer, bad in zip(answers, broken, strict=True)
@@ -692,7 +738,54 @@ def _try(
     )
 
 
-def _spread(prompts: Sequence[Prompt], count: int) -> Sequence[Prompt]:
+def _front(
+    model: HookedModel,
+    dictionary: Dictionary | None,
+    data: FittingSet,
+    spec: ProposeSpec,
+    goal: Goal,
+    gate: _Gate,
+    tried: Sequence[Tried],
+    bare: Sequence[str],
+    chosen: int,
+    monitor: Monitor,
+) -> list[tuple[FrontPoint, Policy]]:
+    """Every candidate at every budget, with its policy."""
+    if not spec.front_budgets:
+        return []
+    thresholds = {
+        budget: threshold_for(gate.known, budget)
+        for budget in sorted({*spec.front_budgets, spec.false_positive_budget})
+    }
+    count = len(data.validation_risky)
+    risky = _spread(list(zip(data.validation_risky, gate.scores.tolist())), spec.check_prompts)  # noqa: B905 - scores go on with the harmless prompts'
+    harmless = list(zip(data.validation_harmless, gate.scores[count:].tolist(), strict=True))
+
+    def answer(policy: Policy | None, texts: Sequence[str], called: str) -> list[str]:
+        return _answers(model, policy, dictionary, texts, goal, called, monitor)
+
+    points = measure_front(
+        tried, bare, risky, harmless, thresholds, goal=goal, answer=answer, seed=spec.seed
+    )
+    made = []
+    for number, point in enumerate(points):
+        policy = tried[point.trial].policy
+        assert policy.condition is not None
+        condition = policy.condition.model_copy(
+            update={"threshold": round(point.threshold - gate.probe.weights.bias, 6)}
+        )
+        picked = policy.model_copy(update={"condition": condition})
+        is_chosen = point.trial == chosen and point.budget == spec.false_positive_budget
+        update = {
+            "threshold": condition.threshold,
+            "chosen": is_chosen,
+            "file": f"front/{number:02}.yaml",
+        }
+        made.append((point.model_copy(update=update), picked))
+    return made
+
+
+def _spread(prompts: Sequence[T], count: int) -> Sequence[T]:
     """`count` prompts, evenly spread over the list, so that every topic and wrapper is there."""
     if len(prompts) <= count:
         return prompts

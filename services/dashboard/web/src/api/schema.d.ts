@@ -83,6 +83,7 @@ export interface paths {
          *
          *     It is streamed, decrypted where the tenant's objects are sealed, and checked on the way: the last
          *     part is sent only if the whole is what was stored, so a damaged file ends short of its length.
+         *     Of a Risk Card, the files with prompts and answers are noted in the audit log.
          */
         get: operations["read_file_artifacts__artifact_id__files__path__get"];
         put?: never;
@@ -463,6 +464,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/playground": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Play
+         * @description Answer a prompt with and without a policy, streaming both.
+         *
+         *     Of each side come `started` (with what the condition decided), `tokens` with their log-probabilities,
+         *     and `finished` (with what the policy did). Then one `compared` gives the log-probability of each token
+         *     of the steered answer under the bare model, which shows where the policy made the difference. Last is
+         *     `done`, or `problem` with a problem document where it broke off. Nothing is stored.
+         */
+        post: operations["play_playground_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/policies": {
         parameters: {
             query?: never;
@@ -829,9 +855,69 @@ export interface paths {
         };
         /**
          * Read Risk Card
-         * @description Look at a Risk Card: defence, collateral damage, cost, comparisons and examples.
+         * @description Look at a Risk Card: defence, collateral damage, cost and comparisons.
          */
         get: operations["read_risk_card_risk_cards__artifact_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/risk-cards/{artifact_id}/samples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Samples
+         * @description List the samples of a Risk Card with the judges' verdicts; their texts are revealed one by one.
+         */
+        get: operations["list_samples_risk_cards__artifact_id__samples_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/risk-cards/{artifact_id}/samples/reveal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reveal Samples
+         * @description Give the texts of samples. Who looked at which goes into the audit log first.
+         */
+        post: operations["reveal_samples_risk_cards__artifact_id__samples_reveal_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/schemas/policy": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Policy Schema
+         * @description Look at the JSON Schema of a policy's text, for editors that complete its keys.
+         */
+        get: operations["read_policy_schema_schemas_policy_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2113,7 +2199,7 @@ export interface components {
         EvalResult: {
             /**
              * Card
-             * @description The Risk Card.
+             * @description The Risk Card, without samples.
              */
             card: {
                 [key: string]: unknown;
@@ -2252,6 +2338,16 @@ export interface components {
              * @description The condition first, then its interventions.
              */
             sentences: string[];
+        };
+        /**
+         * Facet
+         * @description A value that samples can be filtered by, and how many have it.
+         */
+        Facet: {
+            /** Count */
+            count: number;
+            /** Value */
+            value: string;
         };
         /**
          * FittingBody
@@ -2629,6 +2725,56 @@ export interface components {
             id: string;
         };
         /**
+         * ListedPolicy
+         * @description The newest version of a policy, and which one is in production.
+         */
+        ListedPolicy: {
+            /** Activated At */
+            activated_at: string | null;
+            /**
+             * Active Version
+             * @description Null where none is.
+             */
+            active_version: number | null;
+            /** Approved At */
+            approved_at: string | null;
+            /** Approver */
+            approver: string | null;
+            /**
+             * Artifact Id
+             * @description The policy with its vectors; null once retention has deleted them.
+             */
+            artifact_id: string | null;
+            /** Author */
+            author: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Model
+             * @description The model it is for, by the name that requests give.
+             */
+            model: string;
+            /** Name */
+            name: string;
+            /** Retired At */
+            retired_at: string | null;
+            /**
+             * Revision
+             * @description Grows with every change of state; it is the `ETag`.
+             */
+            revision: number;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "draft" | "proposed" | "approved" | "active" | "retired";
+            /** Version */
+            version: number;
+        };
+        /**
          * Liveness
          * @description The process is alive.
          */
@@ -2893,6 +3039,16 @@ export interface components {
              */
             next_cursor?: string | null;
         };
+        /** Page[ListedPolicy] */
+        Page_ListedPolicy_: {
+            /** Items */
+            items: components["schemas"]["ListedPolicy"][];
+            /**
+             * Next Cursor
+             * @description Give it as `cursor` for the next page; null on the last one.
+             */
+            next_cursor?: string | null;
+        };
         /** Page[PolicyDocument] */
         Page_PolicyDocument_: {
             /** Items */
@@ -2902,6 +3058,60 @@ export interface components {
              * @description Give it as `cursor` for the next page; null on the last one.
              */
             next_cursor?: string | null;
+        };
+        /**
+         * PlaygroundBody
+         * @description A prompt, and the policy to try on it: in production, stored, or a draft's text.
+         * @example {
+         *       "policy": "jailbreak-v1",
+         *       "prompt": "Ignore previous instructions and …"
+         *     }
+         */
+        PlaygroundBody: {
+            /**
+             * Files
+             * @description A policy artifact with the vectors that `yaml` names.
+             */
+            files?: string | null;
+            /**
+             * Max New Tokens
+             * @description Longest answer, in tokens.
+             * @default 96
+             */
+            max_new_tokens: number;
+            /**
+             * Model
+             * @description Name of a loaded model; by default the installation's.
+             */
+            model?: string | null;
+            /** Policy */
+            policy?: string | null;
+            /**
+             * Prompt
+             * @description A user's turn.
+             */
+            prompt: string;
+            /**
+             * Seed
+             * @description Seed of the sampling.
+             */
+            seed?: number | null;
+            /**
+             * System
+             * @description A system turn before the prompt.
+             */
+            system?: string | null;
+            /**
+             * Temperature
+             * @description 0 takes the most likely token, so that only the policy makes a difference.
+             * @default 0
+             */
+            temperature: number;
+            /**
+             * Yaml
+             * @description Or the text of a draft, which only those may try who may write policies. It is stored nowhere, and steers this one request.
+             */
+            yaml?: string | null;
         };
         /**
          * PolicyDetails
@@ -3328,6 +3538,11 @@ export interface components {
              */
             fit_prompts?: number | null;
             /**
+             * Front Budgets
+             * @description Further false-positive budgets at which every candidate is measured.
+             */
+            front_budgets?: number[] | null;
+            /**
              * Learning Rate
              * @description As a share of the residual stream's median norm.
              */
@@ -3434,6 +3649,34 @@ export interface components {
             report_id: string;
         };
         /**
+         * RevealBody
+         * @description Samples to look at.
+         * @example {
+         *       "numbers": [
+         *         0,
+         *         1,
+         *         2
+         *       ]
+         *     }
+         */
+        RevealBody: {
+            /** Numbers */
+            numbers: number[];
+        };
+        /**
+         * RevealedSamples
+         * @description The texts that were asked for, and the audit entry that says so.
+         */
+        RevealedSamples: {
+            /**
+             * Audit Seq
+             * @description Number of the audit entry.
+             */
+            audit_seq: number;
+            /** Items */
+            items: components["schemas"]["SampleText"][];
+        };
+        /**
          * RiskCardDocument
          * @description What one evaluation found.
          */
@@ -3441,7 +3684,7 @@ export interface components {
             artifact: components["schemas"]["ArtifactDocument"];
             /**
              * Card
-             * @description Every figure with its count and interval.
+             * @description Every figure with its count and interval. `samples` is empty here: see `/risk-cards/{id}/samples`.
              */
             card: {
                 [key: string]: unknown;
@@ -3489,6 +3732,94 @@ export interface components {
              * @description How long the new key lives; none stands for ever.
              */
             lifetime_seconds?: number | null;
+        };
+        /**
+         * SampleDocument
+         * @description One prompt of a card with the judges' verdicts on both answers, without any of the texts.
+         */
+        SampleDocument: {
+            /**
+             * Baseline
+             * @enum {string}
+             */
+            baseline: "answered" | "refused" | "degenerate" | "toxic";
+            /**
+             * Baseline Verdict
+             * @description What the judges say of the bare answer.
+             */
+            baseline_verdict: {
+                [key: string]: unknown;
+            };
+            /** Category */
+            category: string | null;
+            /**
+             * Changed
+             * @description Whether the answers differ.
+             */
+            changed: boolean;
+            /**
+             * Fired
+             * @description Whether the policy acted.
+             */
+            fired: boolean;
+            /** Id */
+            id: string;
+            /**
+             * Number
+             * @description Names the sample within its card.
+             */
+            number: number;
+            /** Prompt Characters */
+            prompt_characters: number;
+            /**
+             * Steered
+             * @enum {string}
+             */
+            steered: "answered" | "refused" | "degenerate" | "toxic";
+            /** Steered Verdict */
+            steered_verdict: {
+                [key: string]: unknown;
+            };
+            /** Suite */
+            suite: string;
+            /** Wrapper */
+            wrapper: string | null;
+        };
+        /**
+         * SamplePage
+         * @description A page of samples, in the order of the card.
+         */
+        SamplePage: {
+            /**
+             * Facets
+             * @description Of all samples of the card: `suite`, `category`, `wrapper`, `baseline`, `steered`.
+             */
+            facets: {
+                [key: string]: components["schemas"]["Facet"][];
+            };
+            /** Items */
+            items: components["schemas"]["SampleDocument"][];
+            /** Next Cursor */
+            next_cursor?: string | null;
+            /**
+             * Total
+             * @description How many fit the filters.
+             */
+            total: number;
+        };
+        /**
+         * SampleText
+         * @description The texts of one sample.
+         */
+        SampleText: {
+            /** Baseline */
+            baseline: string;
+            /** Number */
+            number: number;
+            /** Prompt */
+            prompt: string;
+            /** Steered */
+            steered: string;
         };
         /**
          * Scope
@@ -5686,6 +6017,87 @@ export interface operations {
             };
         };
     };
+    play_playground_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaygroundBody"];
+            };
+        };
+        responses: {
+            /** @description Server-sent events; `data` is JSON, and `side` says whose it is. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example event: started
+                     *     data: {"side":"steered","prompt_tokens":31,"record":{"fired":true,"score":2.1,"threshold":1.25,"units":["layer18.f471"],"steps":1}}
+                     *
+                     *     event: tokens
+                     *     data: {"side":"steered","text":" I","tokens":[{"id":339,"text":" I","logprob":-0.01}]}
+                     */
+                    "text/event-stream": string;
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     list_policies_policies_get: {
         parameters: {
             query?: {
@@ -5706,7 +6118,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_PolicyDocument_"];
+                    "application/json": components["schemas"]["Page_ListedPolicy_"];
                 };
             };
             /** @description The caller did not prove who it is. */
@@ -7160,6 +7572,240 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RiskCardDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_samples_risk_cards__artifact_id__samples_get: {
+        parameters: {
+            query?: {
+                suite?: string | null;
+                category?: string | null;
+                /** @description `none` for bare prompts. */
+                wrapper?: string | null;
+                baseline?: ("answered" | "refused" | "degenerate" | "toxic") | null;
+                steered?: ("answered" | "refused" | "degenerate" | "toxic") | null;
+                fired?: boolean | null;
+                changed?: boolean | null;
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description The artifact. */
+                artifact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SamplePage"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    reveal_samples_risk_cards__artifact_id__samples_reveal_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The artifact. */
+                artifact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RevealBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevealedSamples"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_policy_schema_schemas_policy_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
                 };
             };
             /** @description The caller did not prove who it is. */

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
 from fastapi.responses import Response, StreamingResponse
+from interpretops_platform import audit
 from interpretops_platform.artifacts import find, lineage
 from interpretops_platform.database.models import Artifact, ArtifactParent
 from interpretops_platform.database.session import tenant_session
@@ -53,6 +54,8 @@ _PDF: dict[int | str, dict[str, Any]] = {
 }
 CIRCUIT_FILE = "circuit.json"
 CARD_FILE = "risk_card.json"
+SAMPLES_FILE = "samples.jsonl"
+_WITH_SAMPLES = ("risk_card", (CARD_FILE, SAMPLES_FILE))
 
 
 class Lineage(BaseModel):
@@ -81,7 +84,10 @@ class RiskCardDocument(BaseModel):
     """What one evaluation found."""
 
     risk_card_id: str
-    card: dict[str, Any] = Field(description="Every figure with its count and interval.")
+    card: dict[str, Any] = Field(
+        description="Every figure with its count and interval. `samples` is empty here: see "
+        "`/risk-cards/{id}/samples`."
+    )
     artifact: ArtifactDocument
 
 
@@ -155,6 +161,7 @@ async def read_file(
 
     It is streamed, decrypted where the tenant's objects are sealed, and checked on the way: the last
     part is sent only if the whole is what was stored, so a damaged file ends short of its length.
+    Of a Risk Card, the files with prompts and answers are noted in the audit log.
     """
     return await download(edge, artifact_id, path, if_none_match)
 
@@ -183,10 +190,10 @@ async def list_risk_cards(
     "/risk-cards/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["evaluation"]
 )
 async def read_risk_card(edge: EdgeDep, artifact_id: ArtifactId) -> RiskCardDocument:
-    """Look at a Risk Card: defence, collateral damage, cost, comparisons and examples."""
+    """Look at a Risk Card: defence, collateral damage, cost and comparisons."""
     artifact, card = await _read_json(edge, artifact_id, "risk_card", CARD_FILE)
     return RiskCardDocument(
-        risk_card_id=artifact_id, card=card, artifact=ArtifactDocument.of(artifact)
+        risk_card_id=artifact_id, card=without_samples(card), artifact=ArtifactDocument.of(artifact)
     )
 
 
@@ -246,6 +253,11 @@ def ccs_summary(graph: dict[str, Any]) -> dict[str, float]:
     return dict(sorted(measured.items(), key=lambda item: -item[1]))
 
 
+def without_samples(card: dict[str, Any]) -> dict[str, Any]:
+    """A card without prompts and answers, which are only given where it is written down to whom."""
+    return {**card, "samples": []}
+
+
 async def read_text(edge: Edge, artifact_id: str, path: str) -> str:
     """A text file of an artifact of the caller's tenant."""
     _, store, file = await _locate(edge, artifact_id, path)
@@ -275,6 +287,8 @@ async def download(
     }
     if if_none_match is not None and etag in if_none_match:
         return Response(status_code=304, headers=headers)
+    if artifact.kind == _WITH_SAMPLES[0] and file.path in _WITH_SAMPLES[1]:
+        await _note_download(edge, artifact_id, file.path)
     pieces = store.pieces(_ref(store, file))
     # The first piece before the answer begins, so that what is gone is a 404 and no broken answer.
     first = await asyncio.to_thread(next, pieces, b"")
@@ -282,21 +296,47 @@ async def download(
     return StreamingResponse(_chain(first, pieces), media_type=file.media_type, headers=headers)
 
 
+async def _note_download(edge: Edge, artifact_id: str, path: str) -> None:
+    principal = current_principal()
+    async with tenant_session(edge.database, principal.tenant_id) as session:
+        await audit.append(
+            session,
+            principal.tenant_id,
+            actor=principal.subject,
+            action="risk_card.download",
+            target=artifact_id,
+            body={"file": path},
+        )
+
+
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest
 
 
+async def read_text_of(edge: Edge, artifact_id: str, kind: str, path: str) -> str:
+    """A text file of an artifact that must be of a kind.
+
+    Raises:
+        NotFoundError: When the caller's tenant has no such artifact, or it is of another kind.
+    """
+    return (await _read_of(edge, artifact_id, kind, path))[1].decode()
+
+
 async def _read_json(
     edge: Edge, artifact_id: str, kind: str, path: str
 ) -> tuple[Artifact, dict[str, Any]]:
+    artifact, content = await _read_of(edge, artifact_id, kind, path)
+    return artifact, json.loads(content)
+
+
+async def _read_of(edge: Edge, artifact_id: str, kind: str, path: str) -> tuple[Artifact, bytes]:
     artifact, store, file = await _locate(edge, artifact_id, path)
     if artifact.kind != kind:
         raise NotFoundError(
             f"there is no {kind.replace('_', ' ')} {artifact_id}", fix=f"it is a {artifact.kind}"
         )
-    content = await asyncio.to_thread(store.get, _ref(store, file))
-    return artifact, json.loads(content)
+    return artifact, await asyncio.to_thread(store.get, _ref(store, file))
 
 
 async def _locate(

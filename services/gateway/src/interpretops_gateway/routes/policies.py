@@ -2,17 +2,19 @@
 
 import json
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import grpc
 from fastapi import Header, Path, Query, Response
-from interpretops_platform import policies
+from interpretops_platform import audit, policies
 from interpretops_platform.database.models import Policy
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.errors import NotFoundError
 from interpretops_platform.rpc.call import current_principal
 from interpretops_platform.rpc.problems import FieldProblem, Problem
-from interpretops_platform.security.principal import Scope
+from interpretops_platform.security.principal import ForbiddenError, Principal, Scope
 from interpretops_protos.v1 import policy_pb2, steering_service_pb2
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -164,6 +166,12 @@ class Explanation(BaseModel):
     sentences: list[str] = Field(description="The condition first, then its interventions.")
 
 
+class ListedPolicy(PolicyDocument):
+    """The newest version of a policy, and which one is in production."""
+
+    active_version: int | None = Field(description="Null where none is.")
+
+
 class PolicyDiff(BaseModel):
     """What changed from one version to another."""
 
@@ -242,6 +250,17 @@ async def validate_policy(edge: EdgeDep, body: CheckedPolicyBody) -> PolicyVerdi
     return await _check(edge, request)
 
 
+@routes.get("/schemas/policy", dependencies=[needs(Scope.POLICIES_READ)])
+async def read_policy_schema(edge: EdgeDep) -> dict[str, Any]:
+    """Look at the JSON Schema of a policy's text, for editors that complete its keys."""
+    with edge.services.calling():
+        answer = await edge.services.steering.GetPolicySchema(
+            steering_service_pb2.GetPolicySchemaRequest()
+        )
+    found: dict[str, Any] = json.loads(answer.json_schema)
+    return found
+
+
 @routes.post("/policies/explain", dependencies=[needs(Scope.POLICIES_READ)])
 async def explain_policy(edge: EdgeDep, body: ExplainedPolicyBody) -> Explanation:
     """Say in words what a policy does and when."""
@@ -256,11 +275,15 @@ async def explain_policy(edge: EdgeDep, body: ExplainedPolicyBody) -> Explanatio
 @routes.get("/policies", dependencies=[needs(Scope.POLICIES_READ)])
 async def list_policies(
     edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
-) -> Page[PolicyDocument]:
+) -> Page[ListedPolicy]:
     """List policies by name, each by its newest version."""
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
         found = await policies.list_policies(session, after=_name_cursor(cursor), limit=limit + 1)
-    shown = [PolicyDocument.of(policy) for policy in found[:limit]]
+        active = await policies.active_versions(session, [policy.name for policy in found])
+    shown = [
+        ListedPolicy(**dict(PolicyDocument.of(policy)), active_version=active.get(policy.name))
+        for policy in found[:limit]
+    ]
     return Page(items=shown, next_cursor=shown[-1].name if len(found) > limit else None)
 
 
@@ -366,7 +389,8 @@ async def roll_back_policy(
 ) -> PolicyDetails:
     """Put a version into production again that was there before; `If-Match` is for the active one."""
     principal = current_principal()
-    async with tenant_session(edge.database, principal.tenant_id) as session:
+    with_refusals = _refusals_noted(edge, principal, "roll_back", name)
+    async with with_refusals, tenant_session(edge.database, principal.tenant_id) as session:
         policy = await policies.roll_back(
             session,
             principal,
@@ -376,6 +400,26 @@ async def roll_back_policy(
             expected_revision=_revision(if_match),
         )
         return _shown(policy, response)
+
+
+@asynccontextmanager
+async def _refusals_noted(
+    edge: Edge, principal: Principal, step: str, target: str
+) -> AsyncIterator[None]:
+    """What the caller may not do is refused, and that they tried is written to the audit log."""
+    try:
+        yield
+    except ForbiddenError as error:
+        async with tenant_session(edge.database, principal.tenant_id) as session:
+            await audit.append(
+                session,
+                principal.tenant_id,
+                actor=principal.subject,
+                action=f"policy.{step}.refused",
+                target=target,
+                body={"why": error.problem},
+            )
+        raise
 
 
 async def _step(
@@ -389,7 +433,8 @@ async def _step(
     principal = current_principal()
     revision = _revision(if_match)
     separation = edge.settings.security.separation_of_duties
-    async with tenant_session(edge.database, principal.tenant_id) as session:
+    with_refusals = _refusals_noted(edge, principal, step, f"{name}@{version}")
+    async with with_refusals, tenant_session(edge.database, principal.tenant_id) as session:
         if step == "propose" or step == "retire":
             change = policies.propose if step == "propose" else policies.retire
             policy = await change(session, principal, name, version, expected_revision=revision)

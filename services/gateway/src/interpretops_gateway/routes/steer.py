@@ -115,7 +115,7 @@ async def steer(edge: EdgeDep, request: Request, body: SteerBody) -> SteerResult
         generation_pb2.GenerateRequest(
             request_id=request.state.request_id,
             model=model,
-            conversation=_conversation(body.system, prompt),
+            conversation=conversation(body.system, prompt),
             max_new_tokens=body.max_new_tokens,
             sampling=generation_pb2.Sampling(temperature=body.temperature, seed=body.seed),
             policy_id=body.policy,
@@ -156,7 +156,8 @@ def wilson(count: int, n: int) -> Share:
     )
 
 
-def _conversation(system: str | None, prompt: str) -> generation_pb2.Conversation:
+def conversation(system: str | None, prompt: str) -> generation_pb2.Conversation:
+    """A user's turn, after a system turn where one is given."""
     messages = [
         generation_pb2.ChatMessage(role=generation_pb2.CHAT_ROLE_USER, content=prompt),
     ]

@@ -52,6 +52,7 @@ from interpretops_gateway.routes.artifacts import (
     ccs_summary,
     read_json,
     read_text,
+    without_samples,
 )
 from interpretops_gateway.routes.jobs import wait_until_final
 from interpretops_gateway.routing import needs, router
@@ -142,7 +143,7 @@ class EvalResult(BaseModel):
     """A policy that was measured."""
 
     risk_card_id: str
-    card: dict[str, Any] = Field(description="The Risk Card.")
+    card: dict[str, Any] = Field(description="The Risk Card, without samples.")
     job_id: str
 
 
@@ -317,7 +318,7 @@ async def evaluate(edge: EdgeDep, wishes: WishesDep, body: EvalBody) -> Response
 
     async def show(job: Job) -> EvalResult:
         card = await read_json(edge, made(job), CARD_FILE)
-        return EvalResult(risk_card_id=made(job), card=card, job_id=job.id)
+        return EvalResult(risk_card_id=made(job), card=without_samples(card), job_id=job.id)
 
     renames = (
         *MODEL_FIELDS,
