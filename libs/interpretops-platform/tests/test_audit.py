@@ -27,7 +27,7 @@ def log(database, tenant_id):
 def verified(database, tenant_id):
     async def _verified(known=None):
         async with tenant_session(database, tenant_id) as session:
-            return await audit.verify(session, known=known)
+            return await audit.verify(session, known=[] if known is None else [known])
 
     return _verified
 

@@ -9,9 +9,11 @@ import pytest
 import typer
 import yaml
 from interpretops.errors import InterpretOpsError
+from interpretops_platform.anchors import AuditAnchors, anchor
 from interpretops_platform.audit import verify
 from interpretops_platform.database.models import AuditEntry
 from interpretops_platform.database.session import tenant_session
+from interpretops_platform.objects.file import FileBlobs
 from interpretops_platform.security import keys
 from interpretops_platform.security.key_files import create_key_file
 from interpretops_platform.security.key_store import find_key
@@ -138,6 +140,30 @@ def test_a_changed_log_is_told_with_the_place(run, settings):
 
     asyncio.run(intrude())
     assert "audit entry 1 was changed" in " ".join(run("audit", "verify", status=1).split())
+
+
+def test_a_log_that_was_cut_off_contradicts_its_anchors(run, settings, config, database):
+    content = yaml.safe_load(config.read_text())
+    content["audit"] = {"anchor_folder": str(config.parent / "anchors")}
+    config.write_text(yaml.safe_dump(content))
+    run("tenants", "create", "Research")
+    run("keys", "issue", "ada", "--role", "viewer")
+    assert "no anchor to hold it against" in run("audit", "verify")
+
+    async def note():
+        await anchor(database, AuditAnchors(FileBlobs(config.parent / "anchors")))
+        await database.close()
+
+    async def cut_off():
+        connection = await asyncpg.connect(settings.database.owner_dsn.get_secret_value())
+        await connection.execute("ALTER TABLE audit_log DISABLE TRIGGER append_only")
+        await connection.execute("DELETE FROM audit_log WHERE seq = 2")
+        await connection.close()
+
+    asyncio.run(note())
+    assert "agrees with its one anchor" in run("audit", "verify")
+    asyncio.run(cut_off())
+    assert "audit entry 2 is missing" in " ".join(run("audit", "verify", status=1).split())
 
 
 def test_shredding_asks_first(run, caller):

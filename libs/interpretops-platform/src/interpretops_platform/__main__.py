@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interpretops_platform.anchors import AnchorMetrics, keep_anchoring, open_anchors
 from interpretops_platform.database import migrate
 from interpretops_platform.database.engine import Database, create_migration_engine
 from interpretops_platform.database.session import tenant_session
@@ -103,7 +104,7 @@ async def found(settings: Settings, name: str) -> None:
 
 
 async def keep(settings: Settings) -> None:
-    """Keep jobs moving, and delete what has had its time, until SIGTERM or SIGINT.
+    """Keep jobs moving, delete what has had its time, and anchor audit logs, until SIGTERM or SIGINT.
 
     Raises:
         SettingsError: When a role has no way to log in, or the object store cannot be opened.
@@ -111,6 +112,7 @@ async def keep(settings: Settings) -> None:
     settings.system_url()  # what is missing is said here, not out of a group of tasks
     settings.app_url()
     stores = TenantStores(settings)
+    anchors = open_anchors(settings)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -127,6 +129,9 @@ async def keep(settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(keep_jobs_moving(database, broker, settings.jobs, stop, queues))
             group.create_task(keep_retaining(database, stores, settings.compliance, stop))
+            if anchors is not None:
+                shown = AnchorMetrics(metrics)
+                group.create_task(keep_anchoring(database, anchors, settings.audit, stop, shown))
     finally:
         if exposition is not None:
             exposition.close()

@@ -2,14 +2,13 @@
 
 Each entry carries the hash of the one before it and of all that it says itself. A trigger refuses
 UPDATE, DELETE and TRUNCATE; whoever gets around it by taking over the database breaks the chain,
-unless they rewrite it to its end. Against that, keep the head that `verify` returns elsewhere.
+unless they rewrite it to its end. Against that, its heads are noted elsewhere (`anchors`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import func, insert, select
 
@@ -18,6 +17,7 @@ from interpretops_platform.database.models import JSON, AuditEntry
 from interpretops_platform.errors import PlatformError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,8 +27,7 @@ INSTALLATION = "installation"
 _BATCH = 1000
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The newest entry of a chain; `seq` 0 is a chain without entries."""
 
     seq: int = 0
@@ -88,12 +87,12 @@ async def append(
     return Head(previous.seq + 1, digest)
 
 
-async def verify(session: AsyncSession, *, known: Head | None = None) -> Head:
+async def verify(session: AsyncSession, *, known: Collection[Head] = ()) -> Head:
     """Walk the chain of the session's tenant from its beginning.
 
     Args:
         session: A `tenant_session`.
-        known: A head noted earlier, which must still be part of the chain. Without it a chain whose
+        known: Heads noted earlier, which must still be part of the chain. Without any, a chain whose
             end was cut off looks sound.
 
     Returns:
@@ -102,6 +101,9 @@ async def verify(session: AsyncSession, *, known: Head | None = None) -> Head:
     Raises:
         AuditBrokenError: At the first entry that was changed, left out, inserted or cut off.
     """
+    noted: dict[int, set[str]] = {}
+    for each in known:
+        noted.setdefault(each.seq, set()).add(each.hash)
     head = Head()
     while True:
         entries = (
@@ -116,10 +118,10 @@ async def verify(session: AsyncSession, *, known: Head | None = None) -> Head:
             break
         for entry in entries:
             head = _next(head, entry)
-            if known is not None and head.seq == known.seq and head.hash != known.hash:
+            if not noted.pop(head.seq, {head.hash}) <= {head.hash}:
                 raise AuditBrokenError(head.seq, "is not the one that was noted")
         session.expunge_all()
-    if known is not None and head.seq < known.seq:
+    if max(noted, default=0) > head.seq:
         raise AuditBrokenError(head.seq + 1, "is missing")
     return head
 

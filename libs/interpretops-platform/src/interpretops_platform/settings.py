@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError as SourceError
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from interpretops_platform.audit_settings import AuditSettings
 from interpretops_platform.dashboard_settings import DashboardSettings
 from interpretops_platform.edge_settings import EdgeSettings
 from interpretops_platform.errors import SettingsError
@@ -247,6 +248,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     store: StoreSettings = StoreSettings()
     compliance: ComplianceSettings = ComplianceSettings()
+    audit: AuditSettings = AuditSettings()
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
     objects: ObjectsSettings = ObjectsSettings()

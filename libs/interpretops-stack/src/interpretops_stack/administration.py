@@ -255,36 +255,45 @@ def verify_audit(
     tenant: TenantOption = None,
     known: Annotated[
         str | None,
-        typer.Option(
-            help="A head noted earlier, as SEQ:HASH. Without it a chain whose end was cut off "
-            "looks sound."
-        ),
+        typer.Option(help="A head noted by hand, as SEQ:HASH, to be held against the chain too."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Walk the audit log from its beginning; status 1, and the entry at fault, where it was changed.
 
+    It is held against the anchors that the keeper notes where `audit.anchor_bucket` or
+    `audit.anchor_folder` is set. Without any, a log whose end was cut off looks sound.
+
     Example: mechctl audit verify --known 841:9f2c…
     """
     noted = None if known is None else _head(known)
 
-    async def work(_: Settings, database: Database) -> tuple[bool, str]:
-        from interpretops_platform.audit import AuditBrokenError, Head, verify
-        from interpretops_platform.database.session import tenant_session
+    async def work(settings: Settings, database: Database) -> tuple[bool, str, int]:
+        from interpretops_platform.anchors import open_anchors, verify_anchored
+        from interpretops_platform.audit import AuditBrokenError, Head
 
         found = await _tenant(database, tenant)
+        anchors = open_anchors(settings)
+        count = 0 if anchors is None else len(await asyncio.to_thread(anchors.noted, found.id))
+        known = [] if noted is None else [Head(*noted)]
         try:
-            async with tenant_session(database, found.id) as session:
-                head = await verify(session, known=None if noted is None else Head(*noted))
+            head = await verify_anchored(database, found.id, anchors, *known)
         except AuditBrokenError as error:
-            return False, str(error)
-        return True, f"{head.seq}:{head.hash}"
+            return False, str(error), count
+        return True, f"{head.seq}:{head.hash}", count
 
-    sound, text = _run(config, work)
+    sound, text, anchored = _run(config, work)
     if not sound:
         err.print(f"[bold red]the audit log was changed[/]: {text}", soft_wrap=True)
         raise typer.Exit(1)
-    out.print(f"[green]sound[/]; note its head elsewhere: [bold]{text}[/]", soft_wrap=True)
+    held = (
+        "it agrees with its one anchor" if anchored == 1 else f"it agrees with {anchored} anchors"
+    )
+    out.print(
+        f"[green]sound[/]; {held if anchored else 'no anchor to hold it against'}; "
+        f"its head is [bold]{text}[/]",
+        soft_wrap=True,
+    )
 
 
 def _run(config: Path | None, work: Callable[[Settings, Database], Awaitable[_T]]) -> _T:

@@ -84,6 +84,7 @@ def write_settings(
         "database": {"owner_dsn": owner_dsn, **passwords},
         "redis": {"url": f"redis://127.0.0.1:{addresses.valkey}/0"},
         "objects": {"folder": str(folder.path / "objects")},
+        "audit": {"anchor_folder": str(folder.path / "anchors")},
         "security": {
             "master_key_file": str(folder.secrets / "master-key"),
             "pepper_file": str(folder.secrets / "pepper"),

@@ -85,6 +85,17 @@ class Blobs(Protocol):
         """
         ...
 
+    def ever(self, prefix: str) -> Iterator[str]:
+        """Keys that begin so and were ever written, deleted since or not, as far as the store knows.
+
+        Args:
+            prefix: Ends in a slash.
+
+        Raises:
+            StoreUnavailableError: When that cannot be told now.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """Remove a blob; removing what is not there is no error.
 

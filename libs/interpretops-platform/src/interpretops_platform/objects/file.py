@@ -101,6 +101,14 @@ class FileBlobs:
         except OSError as error:
             raise StoreUnavailableError(str(error)) from error
 
+    def ever(self, prefix: str) -> Iterator[str]:
+        """Keys that begin so; a folder remembers nothing that was deleted.
+
+        Raises:
+            StoreUnavailableError: When the folder cannot be read.
+        """
+        return (entry.key for entry in self.entries(prefix))
+
     def delete(self, key: str) -> None:
         """Remove a blob.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -100,7 +102,22 @@ class S3Blobs:
                 file_path=str(source),
                 sse=self._sse,
                 part_size=self._part_size,
+                metadata=self._checksum(source),
             )
+
+    def _checksum(self, source: Path) -> dict[str, str]:
+        """What has the server refuse bytes that changed on the way; Object Lock asks for it.
+
+        A file that is sent in parts is checked part by part.
+        """
+        if source.stat().st_size > self._part_size:
+            return {}
+        with source.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").digest()
+        return {
+            "x-amz-sdk-checksum-algorithm": "SHA256",
+            "x-amz-checksum-sha256": base64.b64encode(digest).decode(),
+        }
 
     @contextmanager
     def read(self, key: str) -> Iterator[IO[bytes]]:
@@ -144,6 +161,19 @@ class S3Blobs:
                 bucket_name=self._bucket, prefix=prefix, recursive=True
             ):
                 yield BlobEntry(found.object_name, found.last_modified, found.size)
+
+    def ever(self, prefix: str) -> Iterator[str]:
+        """Keys that begin so and were ever written: those of every version that is still there.
+
+        Raises:
+            StoreUnavailableError: When that cannot be told.
+        """
+        with _translated():
+            for found in self._client.list_objects(
+                bucket_name=self._bucket, prefix=prefix, recursive=True, include_version=True
+            ):
+                if not found.is_delete_marker:
+                    yield found.object_name
 
     def delete(self, key: str) -> None:
         """Remove a blob.

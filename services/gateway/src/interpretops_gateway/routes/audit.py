@@ -72,7 +72,7 @@ async def verify_audit(
     """
     if (seq is None) != (digest is None):
         raise invalid("hash" if digest is None else "seq", "is missing", "give both or neither")
-    known = None if seq is None or digest is None else Head(seq, digest)
+    known = [] if seq is None or digest is None else [Head(seq, digest)]
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
         try:
             head = await verify(session, known=known)
