@@ -33,9 +33,10 @@ from interpretops_platform.objects.file import FileBlobs
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from interpretops_platform.audit_settings import AuditSettings
     from interpretops_platform.database.engine import Database
     from interpretops_platform.objects.blobs import Blobs
-    from interpretops_platform.settings import AuditSettings, Settings
+    from interpretops_platform.settings import Settings
     from interpretops_platform.telemetry.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
