@@ -28,8 +28,22 @@ from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
     tenant_id,
 )
 
-from services.gateway.tests.doubles import Steering, job_services, running, steering_service
-from services.gateway.tests.folders import CIRCUIT, GRAPH, TRACE, exported
+from services.gateway.tests.doubles import (
+    Steering,
+    circuit_double,
+    job_services,
+    running,
+    steering_service,
+)
+from services.gateway.tests.folders import (
+    CARDS,
+    CIRCUIT,
+    DICTIONARY,
+    GRAPH,
+    SITE,
+    TRACE,
+    exported,
+)
 
 
 @pytest.fixture
@@ -74,7 +88,10 @@ async def whole_settings(edge_settings, database, steering):
     """Settings of an edge whose services all run."""
     async with (
         job_services(edge_settings, database) as services,
-        running([*services, steering_service(steering)], edge_settings) as settings,
+        running(
+            [*services, steering_service(steering), circuit_double(edge_settings, database)],
+            edge_settings,
+        ) as settings,
     ):
         yield settings.model_copy(update={"model": {"name": "tiny"}})
 
@@ -137,3 +154,13 @@ async def circuit(keep, tenant_id):
     files = {"circuit.json": json.dumps(GRAPH).encode(), "deep/big.json": b"1" * 3_000_000}
     await keep(tenant_id, CIRCUIT, "circuit", files, [TRACE])
     return CIRCUIT
+
+
+@pytest_asyncio.fixture
+async def dictionary(keep, tenant_id):
+    files = {
+        "dictionary.json": json.dumps({"sites": [SITE]}).encode(),
+        f"{SITE}/cards.json": json.dumps(CARDS).encode(),
+    }
+    await keep(tenant_id, DICTIONARY, "dictionary", files)
+    return DICTIONARY

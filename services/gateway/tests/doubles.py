@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import yaml
 from google.protobuf.json_format import MessageToDict
+from interpretops.errors import InterpretOpsError
 from interpretops_circuit_search.service import circuit_search
 from interpretops_evaluator.service import evaluator
 from interpretops_platform.artifacts import register, upload
@@ -219,10 +220,21 @@ def steering_service(servicer):
     return Service(STEERING, register_servicer, servicer, scopes)
 
 
+def circuit_double(settings, database):
+    """The service of circuits: the real one, for it needs the engine and no model."""
+    from interpretops_steering_gateway.artifacts import TenantArtifacts
+    from interpretops_steering_gateway.circuits import circuit_service
+
+    kit = ServiceKit(settings, database, Metrics(), asyncio.Event())
+    return circuit_service(kit, TenantArtifacts(settings, database))
+
+
 @asynccontextmanager
 async def running(services, settings):
     """The settings of an edge that finds these services."""
-    async with RpcServer(services, settings.grpc, codes=KIT_CODES) as server:
+    # What the engine refuses is the caller's to mend, as the steering gateway has it.
+    codes = {**KIT_CODES, InterpretOpsError: grpc.StatusCode.INVALID_ARGUMENT}
+    async with RpcServer(services, settings.grpc, codes=codes) as server:
         address = f"dns:///127.0.0.1:{server.port}"
         everywhere = dict.fromkeys(type(settings.services).model_fields, address)
         yield settings.model_copy(

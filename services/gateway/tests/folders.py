@@ -5,6 +5,30 @@ import json
 
 CIRCUIT = "cx_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
 TRACE = "tr_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
+DICTIONARY = "sae_01J9Z3W8Q5C2M7N4R6T8V0X1Y3"
+SITE = "resid_post.12"
+CARDS = {
+    "tokens": ["the", " lock", " key", " sea"],
+    "cards": [
+        {
+            "index": 47,
+            "density": 0.01,
+            "max": 8.0,
+            "contexts": [[[0, 1], [0.0, 8.0], 1], [[0, 2], [0.0, 4.0], 1]],
+            "promoted": [[2, 1.5], [1, 1.0]],
+            "suppressed": [[3, -0.5]],
+            "histogram": {"low": 4.0, "ratio": 2.0, "counts": [3, 0, 1]},
+        },
+        {
+            "index": 90,
+            "density": 0.5,
+            "max": 1.0,
+            "contexts": [[[3], [1.0], 0]],
+            "promoted": [],
+            "suppressed": [],
+        },
+    ],
+}
 GRAPH = {
     "risk_class": "jailbreak",
     "units": [

@@ -18,7 +18,7 @@ from interpretops_platform.security.tokens import TokenVerifier
 from interpretops_platform.settings import OidcSettings, Settings
 
 from services.gateway.tests.conftest import serving
-from services.gateway.tests.folders import CIRCUIT
+from services.gateway.tests.folders import CIRCUIT, DICTIONARY, SITE
 
 ROUTES = [
     (method, route) for route in api_routes(create_app(Settings())) for method in route.methods
@@ -27,6 +27,9 @@ GUARDED = [(method, route) for method, route in ROUTES if not route.access.publi
 EXAMPLES = {
     "job_id": "job_01J9Z3W8Q5C2M7N4R6T8V0X1Y3",
     "artifact_id": CIRCUIT,
+    "dictionary_id": DICTIONARY,
+    "site": SITE,
+    "feature": "47",
     "path": "circuit.json",
     "prefix": "abcdefgh2345",
     "model": "smollm2-135m-instruct",
@@ -37,6 +40,8 @@ BODIES = {
     "/policies/{name}/diff": None,
     "/keys/{prefix}/rotate": {},
     "/risk-cards/{artifact_id}/samples/reveal": {"numbers": [0]},
+    "/circuit/{artifact_id}/annotations": {"supernodes": [], "pinned": []},
+    "/dictionaries/{dictionary_id}/features/{site}/{feature}/label": {"label": "locks"},
 }
 
 
@@ -108,7 +113,7 @@ async def test_without_the_scope_there_is_no_way_in(edge, issue, tenant_id):
 
 
 async def test_what_is_another_tenants_is_not_found(
-    edge, admin, stranger, database, tenant_id, circuit
+    edge, admin, stranger, database, tenant_id, circuit, dictionary
 ):
     async with tenant_session(database, tenant_id) as session:
         job = (await submit(session, tenant_id, JobRequest(kind="trace"))).job.id

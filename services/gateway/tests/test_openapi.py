@@ -30,7 +30,13 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from services.gateway.tests.doubles import Steering, job_services, running, steering_service
+from services.gateway.tests.doubles import (
+    Steering,
+    circuit_double,
+    job_services,
+    running,
+    steering_service,
+)
 
 DOCUMENT = create_app(Settings()).openapi()
 CONFIG = schemathesis.Config.from_dict(
@@ -84,7 +90,7 @@ def running_edge(postgres_server, tmp_path_factory):
         steering = steering_service(Steering(database, settings))
         async with (
             job_services(settings, database) as services,
-            running([*services, steering], settings) as whole,
+            running([*services, steering, circuit_double(settings, database)], settings) as whole,
         ):
             config = uvicorn.Config(create_app(whole), port=0, log_config=None)
             server = uvicorn.Server(config)

@@ -137,6 +137,14 @@ def test_nodes_are_the_measured_units_and_one_output(circuit: Circuit, exported:
     assert shown == pytest.approx(measured)
 
 
+def test_influence_is_the_share_that_a_node_and_all_stronger_ones_hold(exported: Any) -> None:
+    nodes = [node for node in exported["nodes"] if not node["is_target_logit"]]
+    strengths = [abs(node["activation"]) for node in nodes]
+    for node in nodes:
+        held = sum(s for s in strengths if s >= abs(node["activation"])) / sum(strengths)
+        assert node["influence"] == pytest.approx(held)
+
+
 def test_links_carry_the_edges(circuit: Circuit, exported: Any) -> None:
     names = {
         node["node_id"]: "output" if node["is_target_logit"] else node["clerp"]

@@ -77,6 +77,13 @@ def test_search_returns_the_planted_units_only_and_they_explain_everything(
         assert figure.value == pytest.approx(1.0, abs=5e-3)
         assert figure.n == 4
     assert graph.minimality.value == 1.0
+    curve = graph.faithfulness_curve
+    assert [point.units for point in curve] == list(range(1, len(planted) + 1))
+    strengths = sorted((abs(u.attribution) for u in graph.units), reverse=True)
+    assert [point.weakest for point in curve] == pytest.approx(strengths)
+    assert curve[-1].kept == graph.faithfulness
+    for point in curve[:-1]:
+        assert point.kept.value < graph.faithfulness.value - 1e-3
     assert graph.components == model.n_layers * (model.n_heads + 1)
     assert (graph.pairs, graph.dropped) == (10, 0)
     assert all(scored.ccs is not None and scored.ccs.n == 10 for scored in graph.units)

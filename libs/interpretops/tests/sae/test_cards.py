@@ -7,7 +7,7 @@ import torch
 from interp_engine import Address
 from interpretops.models import Batch
 from interpretops.sae import TokenStream, TrainingRule, describe_features, new_sae
-from interpretops.sae.cards import TokenTexts, token_effects
+from interpretops.sae.cards import BIN_RATIO, TokenTexts, token_effects
 from interpretops.sae.dictionary import pack_cards, unpack_cards
 
 from ..conftest import DEVICE
@@ -56,6 +56,20 @@ def test_contexts_are_the_strongest_ones_of_the_text(tiny, forward_tokens):
         assert card.max_activation == pytest.approx(expected[0], abs=1e-3)
         count = sum(int((c[:, card.index] > 0).sum()) for c in codes)
         assert card.density == pytest.approx(count / n_tokens)
+        values = torch.cat([c[:, card.index] for c in codes])
+        _require_counts(card.histogram, values[values > 0].tolist())
+
+
+def _require_counts(histogram, values):
+    """Every value lies in the bin that counts it, up to rounding at a bin's edges."""
+    assert sum(histogram.counts) == len(values)
+    assert histogram.counts[0] > 0
+    assert histogram.counts[-1] > 0
+    for i in range(1, len(histogram.counts)):
+        edge = histogram.low * BIN_RATIO**i
+        below = sum(histogram.counts[:i])
+        assert sum(v < edge * (1 - 1e-5) for v in values) <= below
+        assert below <= sum(v < edge * (1 + 1e-5) for v in values)
 
 
 def test_a_context_shows_the_tokens_and_activations_around_its_peak(tiny):
@@ -101,6 +115,8 @@ def test_cards_survive_packing(tiny):
     cards = describe_features(tiny, {SITE: _sae()}, _stream(), contexts=2, reach=2)[SITE]
     assert cards
     assert unpack_cards(pack_cards(cards)) == cards
+    older = [card.model_copy(update={"histogram": None}) for card in cards]
+    assert unpack_cards(pack_cards(cards).replace(b'"histogram"', b'"other"')) == older
 
 
 def test_features_that_never_fire_have_no_card(tiny):

@@ -23,6 +23,8 @@ from interpretops_gateway.reference import DESCRIPTION, TAGS, add_reference
 from interpretops_gateway.routes import (
     artifacts,
     audit,
+    circuits,
+    features,
     jobs,
     keys,
     models,
@@ -53,6 +55,8 @@ _ROUTERS = (
     jobs.routes,
     artifacts.routes,
     samples.routes,
+    circuits.routes,
+    features.routes,
     keys.routes,
     audit.routes,
     operations.routes,

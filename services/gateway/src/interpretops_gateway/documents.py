@@ -161,6 +161,7 @@ class ArtifactDocument(BaseModel):
     size: int = Field(description="Bytes of payload.")
     parents: list[str] = Field(description="Ids of the artifacts it was made from.")
     summary: dict[str, Any] = Field(description="Its main figures.")
+    model: str | None = Field(default=None, description="The model it was made with, if any.")
 
     @classmethod
     def of(cls, artifact: Artifact) -> "ArtifactDocument":
@@ -175,6 +176,7 @@ class ArtifactDocument(BaseModel):
             size=artifact.size,
             parents=list(artifact.manifest.get("parents", ())),
             summary=artifact.manifest.get("summary", {}),
+            model=(artifact.manifest.get("model") or {}).get("name"),
         )
 
 

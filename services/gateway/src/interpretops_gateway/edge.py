@@ -19,6 +19,7 @@ from interpretops_platform.tenants import TenantStores
 from redis.asyncio import Redis
 
 from interpretops_gateway.auth import Authenticator
+from interpretops_gateway.cards import CardShelf
 from interpretops_gateway.rates import RateLimiter
 from interpretops_gateway.services import IDEMPOTENT, Services
 
@@ -43,6 +44,7 @@ class Edge:
         rates: How much a tenant may ask for.
         services: Those that do the work.
         stopping: Set when the edge begins to stop; event streams end on it.
+        cards: Feature cards that were read last.
     """
 
     settings: Settings
@@ -53,6 +55,7 @@ class Edge:
     rates: RateLimiter
     services: Services
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    cards: CardShelf = field(default_factory=CardShelf)
 
 
 @asynccontextmanager

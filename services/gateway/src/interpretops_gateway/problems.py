@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from fastapi.exceptions import RequestValidationError
+from interpretops_platform.annotations import AnnotationChangedError
 from interpretops_platform.artifacts import ArtifactDamagedError
 from interpretops_platform.database.engine import is_transient
 from interpretops_platform.objects.blobs import StoreUnavailableError
@@ -192,7 +193,7 @@ def _document(error: Exception, headers: dict[str, str]) -> ProblemDocument:
         return _of_problem(error.problem, job=error.job)
     if isinstance(error, ProviderUnavailableError):
         return _of_problem(_away("the identity provider does not answer"))
-    if isinstance(error, PolicyChangedError):
+    if isinstance(error, PolicyChangedError | AnnotationChangedError):
         return ProblemDocument(
             **_kind(HTTPStatus.PRECONDITION_FAILED), detail=error.problem, fix=error.fix
         )

@@ -14,6 +14,8 @@ from interpretops_platform.rpc.problems import FieldProblem, describe
 from interpretops_protos.v1 import (
     circuit_search_service_pb2,
     circuit_search_service_pb2_grpc,
+    circuit_service_pb2,
+    circuit_service_pb2_grpc,
     eval_service_pb2,
     eval_service_pb2_grpc,
     report_service_pb2,
@@ -39,6 +41,7 @@ _CONTRACTS = {
     "TracerService": tracer_service_pb2,
     "SaeTrainerService": sae_trainer_service_pb2,
     "CircuitSearchService": circuit_search_service_pb2,
+    "CircuitService": circuit_service_pb2,
     "SteeringService": steering_service_pb2,
     "EvalService": eval_service_pb2,
     "ReportService": report_service_pb2,
@@ -81,6 +84,11 @@ class Services:
         return self._stub(
             circuit_search_service_pb2_grpc.CircuitSearchServiceStub, "circuit_search"
         )
+
+    @property
+    def circuits(self) -> circuit_service_pb2_grpc.CircuitServiceAsyncStub:
+        """Comparisons of circuits and graphs from elsewhere; the engine is where models answer."""
+        return self._stub(circuit_service_pb2_grpc.CircuitServiceStub, "steering_gateway")
 
     @property
     def steering(self) -> steering_service_pb2_grpc.SteeringServiceAsyncStub:

@@ -49,6 +49,7 @@ from interpretops_service.serving import Serving
 from pydantic import ValidationError
 
 from interpretops_steering_gateway.artifacts import TenantArtifacts
+from interpretops_steering_gateway.circuits import circuit_service
 from interpretops_steering_gateway.generation import (
     Answers,
     Teller,
@@ -395,7 +396,8 @@ async def steering_gateway(kit: ServiceKit) -> AsyncIterator[Serving]:
             servicer,
             SCOPES,
         )
-        yield Serving([service, job_service(kit, KIND)], codes=CODES)
+        circuits = circuit_service(kit, artifacts)
+        yield Serving([service, circuits, job_service(kit, KIND)], codes=CODES)
     finally:
         await models.close()
         artifacts.close()

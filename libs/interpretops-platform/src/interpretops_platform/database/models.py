@@ -283,6 +283,50 @@ class Policy(Base):
     retired_at: Mapped[datetime | None]
 
 
+class CircuitAnnotation(Base):
+    """What people wrote about a circuit; it goes with the circuit."""
+
+    __tablename__ = "circuit_annotations"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "artifact_id"],
+            ["artifacts.tenant_id", "artifacts.id"],
+            ondelete="CASCADE",
+        ),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    artifact_id: Mapped[str] = mapped_column(primary_key=True)
+    body: Mapped[JSON]
+    revision: Mapped[int]
+    """Grows with every change, so that a caller can say which one it has seen."""
+    author: Mapped[str]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class FeatureLabel(Base):
+    """What people call a feature of a dictionary; an empty label is none."""
+
+    __tablename__ = "feature_labels"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "dictionary_id"],
+            ["artifacts.tenant_id", "artifacts.id"],
+            ondelete="CASCADE",
+        ),
+        CheckConstraint("feature >= 0", name="feature"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    dictionary_id: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True)
+    feature: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    label: Mapped[str]
+    revision: Mapped[int]
+    author: Mapped[str]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class AuditEntry(Base):
     """One link of a tenant's audit chain; the database refuses to change or delete it."""
 

@@ -1,7 +1,15 @@
 """Circuits: which heads, MLPs and features cause a behaviour, measured."""
 
 from interpretops.circuits.behaviour import Answers, Openings, behaviour_for
-from interpretops.circuits.graph import Borrowed, CircuitGraph, Edge, Measured, ScoredUnit, Unit
+from interpretops.circuits.graph import (
+    Borrowed,
+    CircuitGraph,
+    CurvePoint,
+    Edge,
+    Measured,
+    ScoredUnit,
+    Unit,
+)
 from interpretops.circuits.search import Circuit, SearchSpec, search
 from interpretops.circuits.task import ContrastPair, ContrastTask, contrast_of, pairs_of
 
@@ -12,6 +20,7 @@ __all__ = [
     "CircuitGraph",
     "ContrastPair",
     "ContrastTask",
+    "CurvePoint",
     "Edge",
     "Measured",
     "Openings",

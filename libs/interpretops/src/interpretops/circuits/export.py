@@ -26,7 +26,8 @@ _FEATURE_TYPES = {
 def attribution_graph(graph: CircuitGraph, model: ModelRef, task: ContrastTask) -> dict[str, Any]:
     """The circuit in the attribution-graph schema, as plain JSON data."""
     strengths = {u.unit: u.ccs.value for u in graph.units if u.ccs is not None}
-    nodes = [_node(name, strength) for name, strength in strengths.items()]
+    cumulative = _cumulative(strengths)
+    nodes = [_node(name, strength, cumulative[name]) for name, strength in strengths.items()]
     nodes.append(_output(graph))
     ids = {name: node["node_id"] for name, node in zip([*strengths, "output"], nodes, strict=True)}
     links = [
@@ -57,7 +58,21 @@ def attribution_graph(graph: CircuitGraph, model: ModelRef, task: ContrastTask) 
     }
 
 
-def _node(name: str, strength: float) -> dict[str, Any]:
+def _cumulative(strengths: dict[str, float]) -> dict[str, float]:
+    """By unit, the share of all strength that it and the stronger units hold.
+
+    It is what the schema calls influence: a frontend that prunes at 0.8 keeps the strongest units that
+    together hold 80 %.
+    """
+    total = sum(map(abs, strengths.values())) or 1.0
+    held, shares = 0.0, {}
+    for name, strength in sorted(strengths.items(), key=lambda item: -abs(item[1])):
+        held += abs(strength) / total
+        shares[name] = min(held, 1.0)
+    return shares
+
+
+def _node(name: str, strength: float, influence: float) -> dict[str, Any]:
     unit = Unit.parse(name)
     layer = str(unit.layer)
     # Cantor pairing of layer and index, as circuit-tracer numbers features; errors are -1 there.
@@ -71,7 +86,7 @@ def _node(name: str, strength: float) -> dict[str, Any]:
         "feature_type": _FEATURE_TYPES[unit.kind],
         "jsNodeId": f"{layer}_{unit.kind}{unit.index}-0",
         "clerp": name,
-        "influence": abs(strength),
+        "influence": influence,
         "activation": strength,
         "token_prob": 0.0,
         "is_target_logit": False,
@@ -90,7 +105,7 @@ def _output(graph: CircuitGraph) -> dict[str, Any]:
         "feature_type": "logit",
         "jsNodeId": f"L_{layer}-0",
         "clerp": graph.behaviour,
-        "influence": 1.0,
+        "influence": 0.0,
         "activation": graph.effect.value,
         "token_prob": 1.0,
         "is_target_logit": True,

@@ -111,6 +111,21 @@ class Calibration(_Part):
     n: int
 
 
+class CurvePoint(_Part):
+    """What a part of the circuit keeps of the effect: its strongest heads and MLPs alone.
+
+    Attributes:
+        units: How many of them, strongest by attribution first.
+        weakest: Size of the attribution of the last one kept: a share of the effect.
+        kept: Share of the effect that remains when everything else takes the twin's values,
+            measured on held-out pairs as `CircuitGraph.faithfulness` is.
+    """
+
+    units: int
+    weakest: float
+    kept: Measured
+
+
 class Borrowed(_Part):
     """Where the harmless side of pairs came from that were given without one.
 
@@ -152,6 +167,8 @@ class CircuitGraph(_Part):
         edges: Edges among them and to the output, strongest first.
         faithfulness: Share of the effect that remains when everything else takes the twin's values.
             Measured on held-out pairs, over heads and MLPs.
+        faithfulness_curve: The same for the strongest units of the circuit alone, from one unit to
+            all; empty in circuits that were made before it was measured.
         completeness: Share of the effect that is lost when the circuit takes the twin's values.
         minimality: Share of the circuit's units (of those tested one by one) without which it keeps
             less of the effect.
@@ -186,3 +203,4 @@ class CircuitGraph(_Part):
     dropped: int
     components: int
     borrowed: Borrowed | None = None
+    faithfulness_curve: tuple[CurvePoint, ...] = ()

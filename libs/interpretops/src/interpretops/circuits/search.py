@@ -16,6 +16,7 @@ from interpretops.circuits.graph import (
     Borrowed,
     Calibration,
     CircuitGraph,
+    CurvePoint,
     Measured,
     ScoredUnit,
     Unit,
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 GRAPH = "circuit.json"
 ATTRIBUTION_GRAPH = "attribution_graph.json"
 SCORES = "attribution.safetensors"
+FORM = "contrast"
+FORM_OF_IMPORTS = "attribution_graph"
+"""What `form` in the summary of a circuit says: found by a search here, or read from a file."""
+_CURVE_POINTS = 12
 _NO_EFFECT = 1e-6  # log-odds: what rounding alone can make of twins that do not differ
 
 
@@ -89,12 +94,24 @@ class SearchSpec(BaseModel):
 
 
 class Circuit(Handle):
-    """A circuit in the store."""
+    """A circuit that a search found, in the store.
+
+    Attributes:
+        graph: Its units, edges and figures.
+
+    Raises:
+        InterpretOpsError: When it is an imported graph.
+    """
 
     kind = ArtifactKind.CIRCUIT
 
     def __init__(self, manifest: Manifest, folder: Path) -> None:
         super().__init__(manifest, folder)
+        if not (folder / GRAPH).is_file():
+            raise InterpretOpsError(
+                f"{manifest.id} is a graph that was imported; nothing in it was measured here",
+                fix="use a circuit of `mechctl search`",
+            )
         self.graph = CircuitGraph.model_validate_json((folder / GRAPH).read_bytes())
 
     def features(self, layer: int) -> list[int]:
@@ -175,6 +192,7 @@ def search(
         draft.write_json(ATTRIBUTION_GRAPH, attribution_graph(graph, model.ref, task))
         manifest = draft.commit(
             {
+                "form": FORM,
                 "risk_class": task.risk_class,
                 "units": len(graph.units),
                 "faithfulness": graph.faithfulness.value,
@@ -230,6 +248,7 @@ def _measure(
     errors = [unit for unit in scores if unit.kind == "error"]
     measured = [*circuit[: spec.measured_components], *features, *errors]
     total = float(batches.effect.mean())
+    curve = _faithfulness_curve(held, circuit, scores, total, monitor)
     units = []
     for i, unit in enumerate(measured):
         estimate = float(scores[unit].mean()) / total
@@ -246,6 +265,7 @@ def _measure(
         units=(*units, *_unmeasured(circuit[spec.measured_components :], scores, total)),
         edges=batches.edges(measured),
         faithfulness=held.kept(circuit),
+        faithfulness_curve=curve,
         completeness=held.lost(circuit),
         minimality=mean([float(n) for n in verdicts]),
         stability=bootstrap_stability(matrix, size, resamples=spec.resamples, seed=spec.seed),
@@ -262,6 +282,23 @@ def _measure(
         dropped=dropped,
         components=len(components),
     )
+
+
+def _faithfulness_curve(
+    held: Batches,
+    circuit: list[Unit],
+    scores: dict[Unit, torch.Tensor],
+    total: float,
+    monitor: Monitor,
+) -> tuple[CurvePoint, ...]:
+    """What the strongest units of the circuit keep by themselves, from one unit to all of them."""
+    sizes = np.unique(np.geomspace(1, len(circuit), _CURVE_POINTS).round().astype(int)).tolist()
+    points = []
+    for i, size in enumerate(sizes):
+        weakest = abs(float(scores[circuit[size - 1]].mean()) / total)
+        points.append(CurvePoint(units=size, weakest=weakest, kept=held.kept(circuit[:size])))
+        monitor.update("measuring smaller circuits", i + 1, len(sizes))
+    return tuple(points)
 
 
 def _circuit(

@@ -10,6 +10,7 @@ import typer
 
 from interpretops.cli import (
     artifacts,
+    circuits,
     discover,
     judge,
     policy,
@@ -44,6 +45,7 @@ app.command(rich_help_panel="Start here")(demo)
 app.command(rich_help_panel=discovering)(discover.trace)
 app.command("sae-train", rich_help_panel=discovering)(discover.sae_train)
 app.command(rich_help_panel=discovering)(discover.search)
+app.add_typer(circuits.app, name="circuits", rich_help_panel=discovering)
 app.add_typer(policy.app, name="policy", rich_help_panel=steering)
 app.command(rich_help_panel=steering)(policy.steer)
 app.command("eval", rich_help_panel=proving)(judge.evaluate)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from interpretops.artifacts import ArtifactStore, Manifest
     from interpretops.circuits import Circuit, ContrastTask, SearchSpec
     from interpretops.config import Config
+    from interpretops.drift.circuits import CircuitComparison
     from interpretops.evals import EvalSpec, RiskCardArtifact
     from interpretops.models import HookedModel
     from interpretops.progress import Monitor
@@ -115,6 +116,14 @@ class Workbench(ABC):
         self, task: ContrastTask, spec: SearchSpec, dictionary: str | None, monitor: Monitor
     ) -> Circuit:
         """Find the circuit behind a behaviour; see `interpretops.circuits.search`."""
+
+    @abstractmethod
+    def compare_circuits(self, base: str, other: str) -> CircuitComparison:
+        """Compare two circuits of one behaviour; see `interpretops.drift.circuits`."""
+
+    @abstractmethod
+    def import_graph(self, content: bytes) -> Manifest:
+        """Keep an attribution graph as a circuit; see `interpretops.circuits.importing`."""
 
     @abstractmethod
     def propose_policy(
@@ -270,6 +279,19 @@ class LocalBench(Workbench):
             store=self.store,
             monitor=monitor,
         )
+
+    def compare_circuits(self, base: str, other: str) -> CircuitComparison:
+        """Compare with the engine."""
+        from interpretops.circuits import Circuit
+        from interpretops.drift.circuits import compare_circuits
+
+        return compare_circuits(*(Circuit.open(self.store, ref) for ref in (base, other)))
+
+    def import_graph(self, content: bytes) -> Manifest:
+        """Keep it here."""
+        from interpretops.circuits.importing import import_graph
+
+        return import_graph(content, store=self.store, redactor=self.redactor)
 
     def propose_policy(
         self, circuit: str, dictionary: str | None, spec: ProposeSpec, monitor: Monitor

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from interpretops.cli.bench import Connection
     from interpretops.client import Job, PolicyVersion
     from interpretops.config import Config
+    from interpretops.drift.circuits import CircuitComparison
     from interpretops.evals import EvalSpec, RiskCardArtifact
     from interpretops.progress import Monitor
     from interpretops.prompts import PromptSet
@@ -174,6 +175,17 @@ class RemoteBench(Workbench):
             "model": self._model,
         }
         return self._opened(Circuit, self.client.circuits.analyze, asked, monitor)
+
+    def compare_circuits(self, base: str, other: str) -> CircuitComparison:
+        """Have the platform compare them."""
+        from interpretops.drift.circuits import CircuitComparison
+
+        ids = [self.store.get(ref).id for ref in (base, other)]
+        return CircuitComparison.model_validate(self.client.circuits.compare(*ids))
+
+    def import_graph(self, content: bytes) -> Manifest:
+        """Send it to the platform."""
+        return self.store.get(self.client.circuits.import_graph(content).id)
 
     def propose_policy(
         self, circuit: str, dictionary: str | None, spec: ProposeSpec, monitor: Monitor

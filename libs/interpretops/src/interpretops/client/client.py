@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -400,6 +401,28 @@ class Circuits(_Room):
     def get(self, circuit_id: str) -> CircuitDocument:
         """A circuit: its graph, and the score of each unit."""
         return self._get(CircuitDocument, f"/circuit/{circuit_id}")
+
+    def compare(self, base: str, other: str) -> dict[str, Any]:
+        """Which units two circuits of one behaviour share, as `CircuitComparison` has it.
+
+        Args:
+            base: Id of the circuit that is compared with.
+            other: Id of the one that is compared.
+        """
+        found: dict[str, Any] = self.transport.request(
+            "GET", "/circuits/compare", params={"base": base, "other": other}
+        ).json()
+        return found
+
+    def import_graph(self, content: bytes) -> Artifact:
+        """Keep an attribution graph of circuit-tracer or Neuronpedia; the same file, once.
+
+        Args:
+            content: The JSON file.
+        """
+        headers = {"idempotency-key": hashlib.sha256(content).hexdigest()}
+        answer = self.transport.request("POST", "/circuits/import", body=content, headers=headers)
+        return read(Artifact, answer)
 
     def list(self) -> Iterator[Artifact]:
         """Circuits, newest first."""

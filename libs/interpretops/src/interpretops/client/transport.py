@@ -106,7 +106,7 @@ class Transport:
             method: Of HTTP.
             path: Below the base address.
             params: Of the query; those that are None are left out.
-            body: What is sent as JSON.
+            body: What is sent as JSON; bytes are JSON already, and sent as they are.
             headers: Further ones; `idempotency-key` lets a submission be repeated.
             timeout: Seconds to wait for an answer, where that is not the usual.
 
@@ -177,8 +177,12 @@ class Transport:
             method,
             path,
             params=given or None,
-            json=None if body is None else plain(body),
-            headers=dict(headers or {}),
+            content=body if isinstance(body, bytes) else None,
+            json=None if body is None or isinstance(body, bytes) else plain(body),
+            headers={
+                **({"content-type": "application/json"} if isinstance(body, bytes) else {}),
+                **(headers or {}),
+            },
             timeout=httpx.Timeout(seconds, connect=_CONNECT_SECONDS),
         )
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 STAGE = "describing features"
 _FEATURES_AT_A_TIME = 128
+BIN_RATIO = 2**0.5
+"""Each bin of a histogram ends at this many times the activation at which it begins."""
+_FIRST_BIN = 2.0**-10
+_BINS = 48
 
 
 class Context(BaseModel):
@@ -52,6 +56,23 @@ class TokenEffect(BaseModel):
     logit: float
 
 
+class Histogram(BaseModel):
+    """How often a feature was how active, in bins of equal width on a logarithmic scale.
+
+    Attributes:
+        low: Where the first bin begins; bin `i` reaches from `low * ratio**i` to
+            `low * ratio**(i + 1)`. What lies beyond the outermost bins is counted in them.
+        ratio: Of a bin's end to its beginning.
+        counts: Tokens in each bin; the first and the last one hold some.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float
+    ratio: float
+    counts: tuple[int, ...]
+
+
 class FeatureCard(BaseModel):
     """What is known of one feature.
 
@@ -62,6 +83,8 @@ class FeatureCard(BaseModel):
         contexts: Where it was most active, one stretch per sequence, strongest first.
         promoted: Tokens its direction makes likelier, strongest first.
         suppressed: Tokens it makes less likely, strongest first.
+        histogram: Its activations on the tokens where it was active; None in dictionaries that were
+            made before it was counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,6 +95,7 @@ class FeatureCard(BaseModel):
     contexts: tuple[Context, ...]
     promoted: tuple[TokenEffect, ...]
     suppressed: tuple[TokenEffect, ...]
+    histogram: Histogram | None = None
 
 
 @dataclass
@@ -84,6 +108,7 @@ class _Peaks:
         position: `[d_sae, kept]` which token of it.
         window: `[d_sae, kept, 2 * reach + 1]` the feature's activations around the peak.
         count: `[d_sae]` tokens on which each feature was active.
+        bins: `[d_sae, bins]` the same by how active it was, int32.
     """
 
     value: Tensor
@@ -91,6 +116,7 @@ class _Peaks:
     position: Tensor
     window: Tensor
     count: Tensor
+    bins: Tensor
 
     @classmethod
     def none(cls, d_sae: int, kept: int, reach: int) -> _Peaks:
@@ -100,6 +126,7 @@ class _Peaks:
             torch.zeros(d_sae, kept, dtype=torch.int64),
             torch.zeros(d_sae, kept, 2 * reach + 1),
             torch.zeros(d_sae, dtype=torch.int64),
+            torch.zeros(d_sae, _BINS, dtype=torch.int32),
         )
 
     def add(self, code: SparseCode, sequence: Tensor, position: Tensor) -> None:
@@ -115,6 +142,10 @@ class _Peaks:
         feature = code.pattern.features[positive].cpu()
         value = code.values[positive].float().cpu()
         self.count.index_add_(0, feature, torch.ones_like(feature))
+        octaves = torch.log2(value / _FIRST_BIN) / torch.log2(torch.tensor(BIN_RATIO))
+        place = feature * _BINS + octaves.floor().long().clamp(0, _BINS - 1)
+        ones = torch.ones(place.shape, dtype=torch.int32)
+        self.bins.view(-1).index_add_(0, place, ones)
         if not token.numel():
             return
         n_tokens, kept = code.pattern.n_tokens, self.value.shape[1]
@@ -280,9 +311,18 @@ def _cards(
                 contexts=tuple(shown),
                 promoted=promoted,
                 suppressed=suppressed,
+                histogram=_histogram(peaks.bins[feature].tolist()),
             )
         )
     return cards
+
+
+def _histogram(counts: list[int]) -> Histogram:
+    used = [i for i, count in enumerate(counts) if count]
+    first, last = used[0], used[-1]
+    return Histogram(
+        low=_FIRST_BIN * BIN_RATIO**first, ratio=BIN_RATIO, counts=tuple(counts[first : last + 1])
+    )
 
 
 Effects = tuple[tuple[TokenEffect, ...], tuple[TokenEffect, ...]]

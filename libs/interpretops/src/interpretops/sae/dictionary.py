@@ -137,6 +137,7 @@ def pack_cards(cards: Sequence[FeatureCard]) -> bytes:
             ],
             "promoted": [[number(e.token), e.logit] for e in card.promoted],
             "suppressed": [[number(e.token), e.logit] for e in card.suppressed],
+            "histogram": None if card.histogram is None else card.histogram.model_dump(),
         }
         for card in cards
     ]
@@ -166,6 +167,7 @@ def unpack_cards(data: bytes) -> list[FeatureCard]:
                 ],
                 "promoted": effects(row["promoted"]),
                 "suppressed": effects(row["suppressed"]),
+                "histogram": row.get("histogram"),
             }
         )
         for row in packed["cards"]

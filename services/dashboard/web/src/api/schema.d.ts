@@ -177,6 +177,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/circuit/{artifact_id}/annotations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Annotations
+         * @description Read what people wrote about a circuit: groups of nodes, and what is pinned.
+         */
+        get: operations["read_annotations_circuit__artifact_id__annotations_get"];
+        /**
+         * Write Annotations
+         * @description Write about a circuit, in place of what was there. It is in the audit log.
+         */
+        put: operations["write_annotations_circuit__artifact_id__annotations_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/circuit/{artifact_id}/dictionary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Dictionary Of
+         * @description Say which dictionary a circuit's features are of, and at which sites it reads the model.
+         */
+        get: operations["read_dictionary_of_circuit__artifact_id__dictionary_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/circuits": {
         parameters: {
             query?: never;
@@ -191,6 +235,53 @@ export interface paths {
         get: operations["list_circuits_circuits_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/circuits/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare Circuits
+         * @description Say which units two circuits of one behaviour share, and how their scores agree.
+         *
+         *     For circuits found in two versions of a model, with two seeds, or on two sets of prompts. A
+         *     comparison that would mean nothing is refused.
+         */
+        get: operations["compare_circuits_circuits_compare_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/circuits/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import Graph
+         * @description Keep an attribution graph of circuit-tracer or Neuronpedia as a circuit, to be read.
+         *
+         *     The body is the file, which is kept byte for byte; the same file gives the same circuit. Nothing in
+         *     it was measured here, so no policy is fitted to it. A file whose prompt holds personal information
+         *     is refused where the installation scrubs prompts.
+         */
+        post: operations["import_graph_circuits_import_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -217,6 +308,66 @@ export interface paths {
          *     From a trace, from prompts that are streamed through the model, or from plain text.
          */
         post: operations["submit_dictionary_dictionaries_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dictionaries/{dictionary_id}/features/{site}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Features
+         * @description List the features of a site that were ever active, by number.
+         */
+        get: operations["list_features_dictionaries__dictionary_id__features__site__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dictionaries/{dictionary_id}/features/{site}/{feature}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Feature
+         * @description Look at a feature: where it is active, how often, and which tokens it moves.
+         */
+        get: operations["read_feature_dictionaries__dictionary_id__features__site___feature__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dictionaries/{dictionary_id}/features/{site}/{feature}/label": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Label Feature
+         * @description Call a feature something, wherever it is shown. It is in the audit log.
+         */
+        put: operations["label_feature_dictionaries__dictionary_id__features__site___feature__label_put"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1185,6 +1336,59 @@ export interface components {
             circuit_id: string;
         };
         /**
+         * AnnotationBody
+         * @description What is written about a circuit: all of it, in place of what was there.
+         * @example {
+         *       "pinned": [
+         *         "layer12.f47"
+         *       ],
+         *       "supernodes": [
+         *         {
+         *           "name": "locks and keys",
+         *           "nodes": [
+         *             "layer12.f47",
+         *             "layer12.f90"
+         *           ]
+         *         }
+         *       ]
+         *     }
+         */
+        AnnotationBody: {
+            /**
+             * Pinned
+             * @description Nodes that are always shown.
+             * @default []
+             */
+            pinned: string[];
+            /**
+             * Supernodes
+             * @default []
+             */
+            supernodes: components["schemas"]["Supernode"][];
+        };
+        /**
+         * AnnotationDocument
+         * @description What people wrote about a circuit.
+         */
+        AnnotationDocument: {
+            /**
+             * Author
+             * @description Who wrote it last; null where nobody did.
+             */
+            author: string | null;
+            /** Pinned */
+            pinned: string[];
+            /**
+             * Revision
+             * @description Grows with every change, from 0; it is the `ETag`.
+             */
+            revision: number;
+            /** Supernodes */
+            supernodes: components["schemas"]["Supernode"][];
+            /** Updated At */
+            updated_at: string | null;
+        };
+        /**
          * AnswerMessage
          * @description The model's turn.
          */
@@ -1246,6 +1450,11 @@ export interface components {
                 [key: string]: unknown;
             };
             /**
+             * Model
+             * @description The model it was made with, if any.
+             */
+            model?: string | null;
+            /**
              * Parents
              * @description Ids of the artifacts it was made from.
              */
@@ -1292,6 +1501,11 @@ export interface components {
             id: string;
             /** Kind */
             kind: ("trace" | "dictionary" | "circuit" | "policy" | "risk_card" | "report") | string;
+            /**
+             * Model
+             * @description The model it was made with, if any.
+             */
+            model?: string | null;
             /**
              * Parents
              * @description Ids of the artifacts it was made from.
@@ -1685,6 +1899,72 @@ export interface components {
             yaml?: string | null;
         };
         /**
+         * CircuitComparison
+         * @description How a circuit differs from another one of the same behaviour.
+         */
+        CircuitComparison: {
+            /** @description Rank correlation of attribution over all heads and MLPs. */
+            attribution_spearman?: components["schemas"]["Measurement"] | null;
+            /** Base */
+            base: string;
+            /** @description The same among resamples of the base alone: how much overlap chance allows. */
+            base_stability: components["schemas"]["Measurement"];
+            /** @description Rank correlation of the CCS over units that both measured. */
+            ccs_spearman?: components["schemas"]["Measurement"] | null;
+            /**
+             * Jaccard
+             * @description Shared heads and MLPs over all of either circuit.
+             */
+            jaccard: number;
+            /**
+             * Notes
+             * @description To know before drawing conclusions.
+             * @default []
+             */
+            notes: string[];
+            /** Other */
+            other: string;
+            other_stability: components["schemas"]["Measurement"];
+            /** @description Mean overlap between circuits found on resamples of the two sets of pairs. */
+            resampled?: components["schemas"]["Measurement"] | null;
+            /** Risk Class */
+            risk_class: string;
+            /**
+             * Same Model
+             * @description Whether both are of one model, weight for weight.
+             */
+            same_model: boolean;
+            /**
+             * Units
+             * @description Heads and MLPs of either circuit, then features where both have the same dictionary; in forward order.
+             */
+            units: components["schemas"]["ComparedUnit"][];
+            /**
+             * Weighted Jaccard
+             * @description The same, weighted by the size of attribution.
+             */
+            weighted_jaccard: number;
+        };
+        /**
+         * CircuitDictionary
+         * @description Where a circuit's features come from.
+         */
+        CircuitDictionary: {
+            /**
+             * Dictionary
+             * @description Null where the circuit has none.
+             */
+            dictionary: string | null;
+            /**
+             * Sites
+             * @example [
+             *       "resid_post.14",
+             *       "resid_post.18"
+             *     ]
+             */
+            sites: string[];
+        };
+        /**
          * CircuitDocument
          * @description A circuit: its units, the edges among them, and how well they explain the behaviour.
          */
@@ -1704,12 +1984,36 @@ export interface components {
             /** Circuit Id */
             circuit_id: string;
             /**
+             * Form
+             * @description `contrast` for what a search found here; `attribution_graph` for a graph that was imported, in which nothing was measured here.
+             * @enum {string}
+             */
+            form: "contrast" | "attribution_graph";
+            /**
              * Graph
-             * @description The whole graph, with intervals (schema version 1).
+             * @description The whole graph, with intervals (schema version 1); for an imported one the file as it came: `metadata`, `nodes` and `links`.
              */
             graph: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * ComparedUnit
+         * @description A unit of either circuit.
+         */
+        ComparedUnit: {
+            base?: components["schemas"]["PlacedUnit"] | null;
+            other?: components["schemas"]["PlacedUnit"] | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "shared" | "gained" | "lost";
+            /**
+             * Unit
+             * @example layer9.attn.h4
+             */
+            unit: string;
         };
         /**
          * Completion
@@ -1879,6 +2183,24 @@ export interface components {
             } | null;
             /** Text */
             text: string;
+        };
+        /**
+         * Context
+         * @description A stretch of text around one of a feature's peaks.
+         */
+        Context: {
+            /**
+             * Activations
+             * @description The feature's activation on each token.
+             */
+            activations: number[];
+            /**
+             * Peak
+             * @description Index of the largest.
+             */
+            peak: number;
+            /** Tokens */
+            tokens: string[];
         };
         /**
          * ContrastPair
@@ -2350,6 +2672,81 @@ export interface components {
             value: string;
         };
         /**
+         * FeatureDocument
+         * @description A feature's card, and what people call it.
+         */
+        FeatureDocument: {
+            /**
+             * Contexts
+             * @description Where it was most active, strongest first.
+             */
+            contexts: components["schemas"]["Context"][];
+            /**
+             * Density
+             * @description Share of tokens on which it is active.
+             */
+            density: number;
+            /** Dictionary */
+            dictionary: string;
+            /** @description Null in dictionaries that were made before activations were counted. */
+            histogram: components["schemas"]["Histogram"] | null;
+            /** Index */
+            index: number;
+            /**
+             * Label
+             * @description Null where nobody named it.
+             */
+            label: string | null;
+            /** Label Author */
+            label_author: string | null;
+            /** Max Activation */
+            max_activation: number;
+            /**
+             * Promoted
+             * @description Tokens it makes likelier, strongest first.
+             */
+            promoted: components["schemas"]["TokenEffect"][];
+            /**
+             * Revision
+             * @description Of the label, from 0; it is the `ETag`.
+             */
+            revision: number;
+            /** Site */
+            site: string;
+            /** Suppressed */
+            suppressed: components["schemas"]["TokenEffect"][];
+        };
+        /**
+         * FeatureSummary
+         * @description A feature in a line.
+         */
+        FeatureSummary: {
+            /**
+             * Density
+             * @description Share of tokens on which it is active.
+             */
+            density: number;
+            /** Index */
+            index: number;
+            /**
+             * Label
+             * @description What people call it; null where nobody named it.
+             */
+            label: string | null;
+            /** Max Activation */
+            max_activation: number;
+            /**
+             * Peak Tokens
+             * @description The token at each of its strongest peaks.
+             */
+            peak_tokens: string[];
+            /**
+             * Promoted
+             * @description The three tokens it makes likelier the most.
+             */
+            promoted: string[];
+        };
+        /**
          * FittingBody
          * @description The prompts a policy is fitted to and checked on. Topics of the two splits must differ.
          */
@@ -2358,6 +2755,22 @@ export interface components {
             train_risky: components["schemas"]["PromptSource"];
             validation_harmless: components["schemas"]["PromptSource"];
             validation_risky: components["schemas"]["PromptSource"];
+        };
+        /**
+         * Histogram
+         * @description How often a feature was how active, on a logarithmic scale.
+         */
+        Histogram: {
+            /**
+             * Counts
+             * @description Tokens in each bin.
+             */
+            counts: number[];
+            /**
+             * Edges
+             * @description Where bins begin and end; one more than counts.
+             */
+            edges: number[];
         };
         /**
          * InterventionDocument
@@ -2712,6 +3125,38 @@ export interface components {
             scopes: string[];
         };
         /**
+         * LabelBody
+         * @description What to call a feature.
+         * @example {
+         *       "label": "locks and keys"
+         *     }
+         * @example {
+         *       "label": ""
+         *     }
+         */
+        LabelBody: {
+            /**
+             * Label
+             * @description Its name; empty takes it away.
+             */
+            label: string;
+        };
+        /**
+         * LabelDocument
+         * @description What a feature is called.
+         */
+        LabelDocument: {
+            /** Author */
+            author: string;
+            /** Label */
+            label: string | null;
+            /**
+             * Revision
+             * @description It is the `ETag`.
+             */
+            revision: number;
+        };
+        /**
          * Lineage
          * @description All that an artifact was made from.
          */
@@ -2785,6 +3230,23 @@ export interface components {
              * @constant
              */
             status: "ok";
+        };
+        /**
+         * Measurement
+         * @description A figure with its 95 % interval.
+         */
+        Measurement: {
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /**
+             * N
+             * @description Of what it was measured on.
+             */
+            n: number;
+            /** Value */
+            value: number;
         };
         /**
          * ModelDocument
@@ -3019,6 +3481,16 @@ export interface components {
              */
             next_cursor?: string | null;
         };
+        /** Page[FeatureSummary] */
+        Page_FeatureSummary_: {
+            /** Items */
+            items: components["schemas"]["FeatureSummary"][];
+            /**
+             * Next Cursor
+             * @description Give it as `cursor` for the next page; null on the last one.
+             */
+            next_cursor?: string | null;
+        };
         /** Page[JobDocument] */
         Page_JobDocument_: {
             /** Items */
@@ -3058,6 +3530,24 @@ export interface components {
              * @description Give it as `cursor` for the next page; null on the last one.
              */
             next_cursor?: string | null;
+        };
+        /**
+         * PlacedUnit
+         * @description What a circuit says of a unit.
+         */
+        PlacedUnit: {
+            /**
+             * Attribution
+             * @description Estimated share of the effect.
+             */
+            attribution: number;
+            /** @description Null where it was not measured. */
+            ccs?: components["schemas"]["Measurement"] | null;
+            /**
+             * Rank
+             * @description By the size of its CCS, from 1.
+             */
+            rank?: number | null;
         };
         /**
          * PlaygroundBody
@@ -4112,6 +4602,26 @@ export interface components {
             wrappers_uri?: string | null;
         };
         /**
+         * Supernode
+         * @description Nodes that people read as one thing.
+         */
+        Supernode: {
+            /**
+             * Name
+             * @example say a city
+             */
+            name: string;
+            /**
+             * Nodes
+             * @description Units by name, or the node_id of an imported graph.
+             * @example [
+             *       "layer12.f47",
+             *       "layer14.f3"
+             *     ]
+             */
+            nodes: string[];
+        };
+        /**
          * TextPart
          * @description A part of a message. Only text is understood.
          */
@@ -4123,6 +4633,16 @@ export interface components {
              * @constant
              */
             type: "text";
+        };
+        /**
+         * TokenEffect
+         * @description A token, and how much the feature's direction alone moves its logit.
+         */
+        TokenEffect: {
+            /** Logit */
+            logit: number;
+            /** Token */
+            token: string;
         };
         /**
          * TraceBody
@@ -4870,9 +5390,248 @@ export interface operations {
             };
         };
     };
+    read_annotations_circuit__artifact_id__annotations_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The artifact. */
+                artifact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnnotationDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    write_annotations_circuit__artifact_id__annotations_put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `ETag` as the caller saw it; if it was changed since, nothing is done and the answer is a 412. */
+                "if-match"?: string | null;
+            };
+            path: {
+                /** @description The artifact. */
+                artifact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AnnotationBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AnnotationDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It was changed since the caller looked (`If-Match`). */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_dictionary_of_circuit__artifact_id__dictionary_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The artifact. */
+                artifact_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CircuitDictionary"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     list_circuits_circuits_get: {
         parameters: {
             query?: {
+                /** @description Found here, or imported. */
+                form?: ("contrast" | "attribution_graph") | null;
+                /** @description Of this behaviour. */
+                risk_class?: string | null;
+                /** @description Found in this model. */
+                model?: string | null;
                 /** @description Items per page. */
                 limit?: number;
                 /** @description `next_cursor` of the page before, with the same filters. */
@@ -4912,6 +5671,174 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemDocument"];
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    compare_circuits_circuits_compare_get: {
+        parameters: {
+            query: {
+                /** @description What is compared with. */
+                base: string;
+                /** @description What is compared. */
+                other: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CircuitComparison"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    import_graph_circuits_import_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    links: Record<string, never>[];
+                    metadata: Record<string, never>;
+                    nodes: Record<string, never>[];
+                    qParams?: Record<string, never>;
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ArtifactDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The file is larger than this installation takes in. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The body is no JSON. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A part of the request is wrong; `errors` names the fields. */
             422: {
@@ -5079,6 +6006,256 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemDocument"];
                     "application/problem+json": components["schemas"]["ProblemDocument"];
                 };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_features_dictionaries__dictionary_id__features__site__get: {
+        parameters: {
+            query?: {
+                /** @description These features alone, in place of a page. */
+                only?: number[] | null;
+                /** @description Items per page. */
+                limit?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description The dictionary. */
+                dictionary_id: string;
+                /** @description Where the dictionary reads the model. */
+                site: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_FeatureSummary_"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_feature_dictionaries__dictionary_id__features__site___feature__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The dictionary. */
+                dictionary_id: string;
+                /** @description Where the dictionary reads the model. */
+                site: string;
+                /** @description Number of the feature. */
+                feature: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeatureDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    label_feature_dictionaries__dictionary_id__features__site___feature__label_put: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `ETag` as the caller saw it; if it was changed since, nothing is done and the answer is a 412. */
+                "if-match"?: string | null;
+            };
+            path: {
+                /** @description The dictionary. */
+                dictionary_id: string;
+                /** @description Where the dictionary reads the model. */
+                site: string;
+                /** @description Number of the feature. */
+                feature: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LabelDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description It was changed since the caller looked (`If-Match`). */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description A part of the request is wrong; `errors` names the fields. */
             422: {

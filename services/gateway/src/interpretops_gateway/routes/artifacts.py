@@ -52,7 +52,6 @@ _PDF: dict[int | str, dict[str, Any]] = {
     200: {"description": "The report.", "content": {"application/pdf": _BYTES}},
     304: {"description": "The caller has it already (`If-None-Match`)."},
 }
-CIRCUIT_FILE = "circuit.json"
 CARD_FILE = "risk_card.json"
 SAMPLES_FILE = "samples.jsonl"
 _WITH_SAMPLES = ("risk_card", (CARD_FILE, SAMPLES_FILE))
@@ -65,19 +64,6 @@ class Lineage(BaseModel):
     artifacts: list[ArtifactDocument] = Field(
         description="Parents before children; the artifact itself is last."
     )
-
-
-class CircuitDocument(BaseModel):
-    """A circuit: its units, the edges among them, and how well they explain the behaviour."""
-
-    circuit_id: str
-    ccs_summary: dict[str, float] = Field(
-        description="Causal Contribution Score by unit, such as `layer12.f47`: the share of the "
-        "effect that is lost without it. Only units that were measured.",
-        examples=[{"layer12.f47": 0.18, "layer9.attn.h4": 0.11}],
-    )
-    graph: dict[str, Any] = Field(description="The whole graph, with intervals (schema version 1).")
-    artifact: ArtifactDocument
 
 
 class RiskCardDocument(BaseModel):
@@ -166,18 +152,6 @@ async def read_file(
     return await download(edge, artifact_id, path, if_none_match)
 
 
-@routes.get("/circuit/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["circuits"])
-async def read_circuit(edge: EdgeDep, artifact_id: ArtifactId) -> CircuitDocument:
-    """Look at a circuit: its graph, and the score of each unit."""
-    artifact, graph = await _read_json(edge, artifact_id, "circuit", CIRCUIT_FILE)
-    return CircuitDocument(
-        circuit_id=artifact_id,
-        ccs_summary=ccs_summary(graph),
-        graph=graph,
-        artifact=ArtifactDocument.of(artifact),
-    )
-
-
 @routes.get("/risk-cards", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["evaluation"])
 async def list_risk_cards(
     edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
@@ -191,7 +165,7 @@ async def list_risk_cards(
 )
 async def read_risk_card(edge: EdgeDep, artifact_id: ArtifactId) -> RiskCardDocument:
     """Look at a Risk Card: defence, collateral damage, cost and comparisons."""
-    artifact, card = await _read_json(edge, artifact_id, "risk_card", CARD_FILE)
+    artifact, card = await read_json_of(edge, artifact_id, "risk_card", CARD_FILE)
     return RiskCardDocument(
         risk_card_id=artifact_id, card=without_samples(card), artifact=ArtifactDocument.of(artifact)
     )
@@ -237,22 +211,6 @@ async def list_dictionaries(
     return await list_artifacts(edge, kind=["dictionary"], limit=limit, cursor=cursor)
 
 
-@routes.get("/circuits", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["circuits"])
-async def list_circuits(
-    edge: EdgeDep, limit: Limit = 50, cursor: Cursor = None
-) -> Page[ArtifactDocument]:
-    """List circuits, newest first."""
-    return await list_artifacts(edge, kind=["circuit"], limit=limit, cursor=cursor)
-
-
-def ccs_summary(graph: dict[str, Any]) -> dict[str, float]:
-    """Causal Contribution Score by unit, strongest first, of those that were measured."""
-    measured = {
-        unit["unit"]: unit["ccs"]["value"] for unit in graph["units"] if unit["ccs"] is not None
-    }
-    return dict(sorted(measured.items(), key=lambda item: -item[1]))
-
-
 def without_samples(card: dict[str, Any]) -> dict[str, Any]:
     """A card without prompts and answers, which are only given where it is written down to whom."""
     return {**card, "samples": []}
@@ -260,7 +218,7 @@ def without_samples(card: dict[str, Any]) -> dict[str, Any]:
 
 async def read_text(edge: Edge, artifact_id: str, path: str) -> str:
     """A text file of an artifact of the caller's tenant."""
-    _, store, file = await _locate(edge, artifact_id, path)
+    _, store, file = await locate(edge, artifact_id, path)
     return (await asyncio.to_thread(store.get, _ref(store, file))).decode()
 
 
@@ -274,7 +232,7 @@ async def download(
     edge: Edge, artifact_id: str, path: str | None, if_none_match: str | None
 ) -> Response:
     """The answer that holds a file of an artifact; without a path its PDF."""
-    artifact, store, file = await _locate(edge, artifact_id, path)
+    artifact, store, file = await locate(edge, artifact_id, path)
     etag = f'"{file.sha256}"'
     digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
     name = file.path.rpartition("/")[2] if path is not None else f"{artifact.id}.pdf"
@@ -323,15 +281,20 @@ async def read_text_of(edge: Edge, artifact_id: str, kind: str, path: str) -> st
     return (await _read_of(edge, artifact_id, kind, path))[1].decode()
 
 
-async def _read_json(
+async def read_json_of(
     edge: Edge, artifact_id: str, kind: str, path: str
 ) -> tuple[Artifact, dict[str, Any]]:
+    """An artifact of a kind, and a JSON file of it.
+
+    Raises:
+        NotFoundError: When there is none, or it is of another kind.
+    """
     artifact, content = await _read_of(edge, artifact_id, kind, path)
     return artifact, json.loads(content)
 
 
 async def _read_of(edge: Edge, artifact_id: str, kind: str, path: str) -> tuple[Artifact, bytes]:
-    artifact, store, file = await _locate(edge, artifact_id, path)
+    artifact, store, file = await locate(edge, artifact_id, path)
     if artifact.kind != kind:
         raise NotFoundError(
             f"there is no {kind.replace('_', ' ')} {artifact_id}", fix=f"it is a {artifact.kind}"
@@ -339,9 +302,14 @@ async def _read_of(edge: Edge, artifact_id: str, kind: str, path: str) -> tuple[
     return artifact, await asyncio.to_thread(store.get, _ref(store, file))
 
 
-async def _locate(
+async def locate(
     edge: Edge, artifact_id: str, path: str | None
 ) -> tuple[Artifact, ObjectStore, ArtifactFile]:
+    """An artifact of the caller's tenant, the store it is in, and a file of it; without a path its PDF.
+
+    Raises:
+        NotFoundError: When there is no such artifact, or no such file of it.
+    """
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
         artifact = await find(session, artifact_id)
         store = await edge.stores.open(session)

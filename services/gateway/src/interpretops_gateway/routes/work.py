@@ -48,12 +48,11 @@ from interpretops_gateway.edge import Edge, EdgeDep
 from interpretops_gateway.problems import ProblemError, invalid
 from interpretops_gateway.routes.artifacts import (
     CARD_FILE,
-    CIRCUIT_FILE,
-    ccs_summary,
     read_json,
     read_text,
     without_samples,
 )
+from interpretops_gateway.routes.circuits import CIRCUIT_FILE, ccs_summary
 from interpretops_gateway.routes.jobs import wait_until_final
 from interpretops_gateway.routing import needs, router
 from interpretops_gateway.services import Renames, body_path
