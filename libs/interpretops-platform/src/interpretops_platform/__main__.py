@@ -15,6 +15,7 @@ from interpretops_platform.database import migrate
 from interpretops_platform.database.engine import Database, create_migration_engine
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.errors import PlatformError, SettingsError
+from interpretops_platform.evidence import EvidenceMetrics, keep_evidence, look
 from interpretops_platform.health import is_healthy
 from interpretops_platform.jobs.broker import CeleryBroker, create_celery
 from interpretops_platform.jobs.keeper import keep_jobs_moving
@@ -104,7 +105,7 @@ async def found(settings: Settings, name: str) -> None:
 
 
 async def keep(settings: Settings) -> None:
-    """Keep jobs moving, delete what has had its time, and anchor audit logs, until SIGTERM or SIGINT.
+    """Keep jobs moving and evidence fresh, delete what has had its time, anchor audit logs: until SIGTERM.
 
     Raises:
         SettingsError: When a role has no way to log in, or the object store cannot be opened.
@@ -118,17 +119,19 @@ async def keep(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     telemetry = settings.telemetry
     configure_logging("keeper", level=telemetry.log_level)
-    metrics = Metrics()
+    metrics = Metrics.of_process()
     exposition = None
     if telemetry.metrics_port is not None:
         exposition = metrics.expose(telemetry.metrics_host, telemetry.metrics_port)
     queues = QueueMetrics(metrics, settings.jobs.kinds)
+    evidence = EvidenceMetrics(metrics)
     database = Database(settings, name="interpretops-keeper")
     try:
         broker = CeleryBroker(create_celery(settings))
         async with asyncio.TaskGroup() as group:
             group.create_task(keep_jobs_moving(database, broker, settings.jobs, stop, queues))
             group.create_task(keep_retaining(database, stores, settings.compliance, stop))
+            group.create_task(keep_evidence(database, settings, stop, evidence))
             if anchors is not None:
                 shown = AnchorMetrics(metrics)
                 group.create_task(keep_anchoring(database, anchors, settings.audit, stop, shown))
@@ -152,6 +155,26 @@ async def retain_once(settings: Settings) -> None:
     print("another process is at it" if deleted is None else f"deleted {deleted}")
 
 
+async def nightly_once(settings: Settings) -> None:
+    """Submit the canaries of active policies and raise alarms about their evidence, now.
+
+    Raises:
+        PlatformError: When a role has no way to log in.
+    """
+    database = Database(settings, name="interpretops-nightly")
+    try:
+        seen = await look(database, settings, canaries=True)
+    finally:
+        await database.close()
+    if seen is None:
+        print("another process is at it")
+        return
+    alarms = sum(seen.alarms.values())
+    print(
+        f"{seen.active} active policies, {seen.canaries} canaries submitted, {alarms} open alarms"
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
@@ -165,6 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         "wait": wait_for_schema,
         "keep": keep,
         "retain": retain_once,
+        "nightly": nightly_once,
     }
     parser = argparse.ArgumentParser(prog="python -m interpretops_platform")
     chosen_command = parser.add_subparsers(dest="command", required=True)

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, exists, func, literal_column, select, text, update
 
 from interpretops_platform import audit
 from interpretops_platform.database.engine import is_transient
+from interpretops_platform.database.leader import alone
 from interpretops_platform.database.models import (
     JSON,
     ApiKey,
@@ -35,9 +36,10 @@ from interpretops_platform.database.models import (
 from interpretops_platform.database.session import system_session, tenant_session
 from interpretops_platform.errors import PlatformError
 from interpretops_platform.objects.store import GRACE
+from interpretops_platform.traffic import delete_old_windows
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from sqlalchemy import ColumnElement
@@ -68,6 +70,7 @@ class Deleted:
         keys: How many API keys.
         objects: How many objects.
         bytes: Their bytes, as they were kept.
+        windows: Hours of what policies saw of their traffic.
     """
 
     jobs: int = 0
@@ -76,9 +79,12 @@ class Deleted:
     keys: int = 0
     objects: int = 0
     bytes: int = 0
+    windows: int = 0
 
     def __bool__(self) -> bool:
-        return any((self.jobs, self.artifacts, self.policies, self.keys, self.objects))
+        return any(
+            (self.jobs, self.artifacts, self.policies, self.keys, self.objects, self.windows)
+        )
 
     def add(self, other: Deleted) -> None:
         """Count what else was deleted."""
@@ -88,6 +94,7 @@ class Deleted:
         self.keys += other.keys
         self.objects += other.objects
         self.bytes += other.bytes
+        self.windows += other.windows
 
     def as_body(self) -> JSON:
         """As it stands in the audit log, without what is empty."""
@@ -121,7 +128,7 @@ async def retain(
     """
     deleted = Deleted()
     problem: PlatformError | None = None
-    async with _alone(database) as first:
+    async with alone(database, _LOCK) as first:
         if not first:
             return None
         async with system_session(database) as session:
@@ -199,7 +206,7 @@ async def _delete_expired(database: Database, tenant_id: UUID, retention: timede
 
 async def _expire(session: AsyncSession, retention: timedelta) -> Deleted:
     ended_before = func.clock_timestamp() - retention
-    step = Deleted()
+    step = Deleted(windows=await delete_old_windows(session, retention))
     old_jobs = select(Job.id).where(Job.finished_at < ended_before).limit(_BATCH)
     gone = await session.scalars(
         delete(Job).where(Job.id.in_(old_jobs)).returning(Job.id), execution_options=_PLAIN
@@ -310,19 +317,3 @@ async def _pointed_to(database: Database, tenant_id: UUID, store: ObjectStore) -
 
 async def _is_shredded(session: AsyncSession) -> bool:
     return await session.scalar(select(Tenant.shredded_at)) is not None
-
-
-@asynccontextmanager
-async def _alone(database: Database) -> AsyncIterator[bool]:
-    """Whether no other process is inside this block; it ends with the connection that says so."""
-    async with database.system() as session:
-        # Outside a transaction, which would not be let idle for so long.
-        connection: Any = await session.connection(
-            execution_options={"isolation_level": "AUTOCOMMIT"}
-        )
-        first = bool(await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))))
-        try:
-            yield first
-        finally:
-            if first:
-                await connection.execute(select(func.pg_advisory_unlock(_LOCK)))

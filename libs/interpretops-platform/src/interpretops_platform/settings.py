@@ -33,6 +33,7 @@ from interpretops_platform.security.tokens import OidcSettings
 from interpretops_platform.security.uris import UriSettings
 from interpretops_platform.steering_settings import SteeringSettings
 from interpretops_platform.telemetry.settings import TelemetrySettings
+from interpretops_platform.watch_settings import WatchSettings
 
 APP_ROLE = "interpretops_app"
 """The database role of requests and tasks: owns nothing, sees one tenant at a time."""
@@ -260,6 +261,7 @@ class Settings(BaseSettings):
     steering: SteeringSettings = SteeringSettings()
     dashboard: DashboardSettings = DashboardSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    watch: WatchSettings = WatchSettings()
 
     @classmethod
     def settings_customise_sources(

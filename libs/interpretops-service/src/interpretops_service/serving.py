@@ -89,7 +89,7 @@ async def serve(name: str, factory: ServiceFactory, settings: Settings) -> None:
     telemetry = settings.telemetry
     configure_logging(name, level=telemetry.log_level)
     traces = configure_tracing(name, telemetry)
-    kit = ServiceKit(settings, Database(settings, name=name), Metrics(), asyncio.Event())
+    kit = ServiceKit(settings, Database(settings, name=name), Metrics.of_process(), asyncio.Event())
     exposition = None
     if telemetry.metrics_port is not None:
         exposition = kit.metrics.expose(telemetry.metrics_host, telemetry.metrics_port)

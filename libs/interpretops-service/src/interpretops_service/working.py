@@ -85,7 +85,7 @@ class ForkedHandlers:
             traces.shutdown()
 
         signals.worker_process_shutdown.connect(flush, weak=False)
-        metrics = Metrics()
+        metrics = Metrics.of_process()
         self._metrics = JobMetrics(metrics, self._kinds)
         if telemetry.metrics_port is not None:
             metrics.expose(telemetry.metrics_host, telemetry.metrics_port)

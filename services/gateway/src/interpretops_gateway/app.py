@@ -70,7 +70,7 @@ def create_app(settings: Settings, *, metrics: Metrics | None = None) -> FastAPI
         settings: Of the installation.
         metrics: Where requests are counted.
     """
-    measured = Metrics() if metrics is None else metrics
+    measured = Metrics.of_process() if metrics is None else metrics
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

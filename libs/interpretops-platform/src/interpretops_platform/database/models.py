@@ -248,6 +248,7 @@ class Policy(Base):
     __tablename__ = "policies"
     __table_args__ = (
         UniqueConstraint("tenant_id", "name", "version"),
+        UniqueConstraint("tenant_id", "id"),
         ForeignKeyConstraint(["tenant_id", "artifact_id"], ["artifacts.tenant_id", "artifacts.id"]),
         CheckConstraint(
             "state IN ('draft','proposed','approved','active','retired')", name="state"
@@ -325,6 +326,64 @@ class FeatureLabel(Base):
     revision: Mapped[int]
     author: Mapped[str]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TrafficWindow(Base):
+    """What one version of a policy saw of an hour's requests at one replica: counts, never a word.
+
+    Replicas write rows of their own, over and over; whoever reads adds them up.
+    """
+
+    __tablename__ = "traffic_windows"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "policy_id"], ["policies.tenant_id", "policies.id"], ondelete="CASCADE"
+        ),
+        CheckConstraint("requests >= 0", name="requests"),
+        Index(None, "tenant_id", "hour"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    policy_id: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    replica: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[JSON]
+    """Histograms, as the engine writes them."""
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Alarm(Base):
+    """Something about a policy in production that a person has to look at."""
+
+    __tablename__ = "alarms"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "policy_id"], ["policies.tenant_id", "policies.id"], ondelete="CASCADE"
+        ),
+        CheckConstraint("kind IN ('drift','evidence_expired','canary_missed')", name="kind"),
+        Index(
+            "uq_alarms_open",
+            "tenant_id",
+            "policy_id",
+            "kind",
+            unique=True,
+            postgresql_where=text("closed_at IS NULL"),
+        ),
+        Index(None, "tenant_id", "opened_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    policy_id: Mapped[str]
+    kind: Mapped[str]
+    problem: Mapped[str]
+    body: Mapped[JSON]
+    opened_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    acknowledged_at: Mapped[datetime | None]
+    acknowledged_by: Mapped[str | None]
+    note: Mapped[str | None]
+    closed_at: Mapped[datetime | None]
 
 
 class AuditEntry(Base):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     make_asgi_app,
     start_http_server,
 )
@@ -28,7 +29,16 @@ _NAMESPACE = "interpretops"
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+", re.ASCII)
 _LABEL = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _COUNTER_UNITS = ("_total",)
-_UNITS = ("_seconds", "_bytes", "_tokens", "_ratio", "_count", "_celsius", "_timestamp_seconds")
+_UNITS = (
+    "_seconds",
+    "_bytes",
+    "_tokens",
+    "_ratio",
+    "_count",
+    "_celsius",
+    "_timestamp_seconds",
+    "_level",
+)
 _MAX_SERIES = 1000
 OTHER = "other"
 
@@ -40,6 +50,7 @@ JOB_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 360
 """Bounds for work in the background."""
 
 Labels = Mapping[str, Collection[str]]
+Worst = Literal["highest", "lowest"]
 MetricT = TypeVar("MetricT", Counter, Gauge, Histogram)
 
 
@@ -49,6 +60,11 @@ class Family(Generic[MetricT]):
     def __init__(self, metric: MetricT, labels: Labels) -> None:
         self._metric: MetricT = metric
         self._values = {name: frozenset(values) for name, values in labels.items()}
+
+    @property
+    def bare(self) -> MetricT:
+        """The metric itself, for what keeps its labels' values bounded by other means."""
+        return self._metric
 
     def labels(self, **values: str) -> MetricT:
         """The series of these values; one that was not declared counts as `other`.
@@ -66,6 +82,25 @@ class Family(Generic[MetricT]):
         return self._metric.labels(**known)
 
 
+class Ranked:
+    """A gauge whose label has free values, such as names of policies: the worst of them are shown.
+
+    All series are replaced together, so that what is gone is not shown, and there are never more than
+    the most that was declared.
+    """
+
+    def __init__(self, metric: Gauge, label: str, worst: Worst, most: int) -> None:
+        self._metric, self._label, self._worst, self._most = metric, label, worst, most
+
+    def show(self, values: Mapping[str, float]) -> None:
+        """Show these values, by the label's value, in place of those before."""
+        sign = -1 if self._worst == "highest" else 1
+        kept = sorted(values, key=lambda name: (sign * values[name], name))[: self._most]
+        self._metric.clear()
+        for name in kept:
+            self._metric.labels(**{self._label: name}).set(values[name])
+
+
 class Metrics:
     """Declares metrics of one process and shows them.
 
@@ -76,6 +111,13 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
+
+    @classmethod
+    def of_process(cls) -> Self:
+        """Those of a program, which also show its memory, processor time and open files."""
+        made = cls()
+        ProcessCollector(registry=made.registry)
+        return made
 
     def counter(
         self, name: str, documentation: str, labels: Labels | None = None
@@ -109,6 +151,25 @@ class Metrics:
         return self._family(name, labels, _UNITS, lambda full, names: Gauge(
             full, documentation, names, registry=self.registry
         ))  # fmt: skip
+
+    def ranked(
+        self, name: str, documentation: str, label: str, *, worst: Worst, most: int = 50
+    ) -> Ranked:
+        """A gauge by a label with free values, such as the name of a policy; the worst are shown.
+
+        Args:
+            name: Without the namespace; it ends in its unit, or in `_count`.
+            documentation: One sentence.
+            label: The label. Its values must not tell who a tenant is.
+            worst: Which values are the worst.
+            most: How many are shown.
+
+        Raises:
+            ValueError: When the name has no unit, or the label is malformed.
+        """
+        # One declared value, so that name and label are checked as others are.
+        family = self.gauge(name, documentation, {label: (OTHER,)})
+        return Ranked(family.bare, label, worst, most)
 
     def histogram(
         self,
