@@ -22,15 +22,20 @@ _SOURCES = ("next.config.ts", "package.json", "package-lock.json", "tsconfig.jso
 
 
 def digest() -> str:
-    """SHA-256 over everything that the pages are made from; tests and stories are not."""
+    """SHA-256 over everything that the pages are made from."""
     files = [WEB / name for name in _SOURCES]
     files += [path for folder in ("src", "public") for path in (WEB / folder).rglob("*")]
     total = hashlib.sha256()
     for path in sorted(files):
-        if path.is_file() and ".test." not in path.name and path.parent.name != "testing":
+        if path.is_file() and not _is_left_out(path):
             total.update(f"{path.relative_to(WEB)}\0".encode())
             total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
+
+
+def _is_left_out(path: Path) -> bool:
+    """Tests, and types alone: no page changes with them."""
+    return ".test." in path.name or path.parent.name == "testing" or path.name.endswith(".d.ts")
 
 
 def build() -> int:

@@ -236,14 +236,10 @@ async def test_one_trace_goes_from_the_request_to_the_service(edge, admin):
     assert {"POST /report", "interpretops.v1.ReportService/SubmitReport"} <= seen
 
 
-async def test_files_of_the_dashboard_are_served(whole_settings, tmp_path):
-    (tmp_path / "ui").mkdir()
-    (tmp_path / "ui" / "index.html").write_text("<h1>hello</h1>")
-    edge = EdgeSettings(static_folder=tmp_path / "ui", docs=False)
+async def test_the_reference_can_be_left_out(whole_settings):
+    edge = EdgeSettings(docs=False)
     async with serving(whole_settings.model_copy(update={"edge": edge})) as client:
-        assert "hello" in (await client.get("/ui/")).text
         assert (await client.get("/docs")).status_code == 404
-        assert (await client.get("/ui/../config.yaml")).status_code == 404
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -4,8 +4,12 @@ import hashlib
 import json
 
 import pytest
+from interpretops_platform.database.models import Job
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.jobs.submit import JobRequest, submit
+from interpretops_platform.jobs.watch import get_job
+from interpretops_platform.security.principal import Role
+from sqlalchemy import update
 
 from services.gateway.tests.folders import CIRCUIT, GRAPH, TRACE
 
@@ -35,6 +39,47 @@ async def test_cancelling_ends_a_queued_job_and_can_be_repeated(
         answer = await edge.request(method, path, headers=admin)
         assert answer.status_code == 200
         assert answer.json()["state"] == "CANCELLED"
+
+
+async def test_what_was_cancelled_is_asked_for_again_once(edge, admin, database, tenant_id):
+    job_id = await queued(database, tenant_id)
+    refused = await edge.post(f"/jobs/{job_id}/retry", headers=admin)
+    assert (refused.status_code, refused.json()["fix"][:6]) == (409, "cancel")
+    await edge.delete(f"/jobs/{job_id}", headers=admin)
+    async with tenant_session(database, tenant_id) as session:
+        await session.execute(update(Job).values(checkpoint_uri="file:///checkpoint"))
+    answers = [await edge.post(f"/jobs/{job_id}/retry", headers=admin) for _ in range(2)]
+    again, same = (answer.json() for answer in answers)
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert (again["state"], again["created_by"]) == ("QUEUED", "key:admin")
+    assert again["id"] == same["id"] != job_id
+    details = (await edge.get(answers[0].headers["location"], headers=admin)).json()
+    assert details["spec"] == {"model": {"name": "tiny"}}
+    async with tenant_session(database, tenant_id) as session:
+        assert (await get_job(session, again["id"])).checkpoint_uri == "file:///checkpoint"
+
+
+async def test_the_log_of_a_job_is_a_line_for_each_event(edge, admin, database, tenant_id):
+    job_id = await queued(database, tenant_id)
+    await edge.delete(f"/jobs/{job_id}", headers=admin)
+    answer = await edge.get(f"/jobs/{job_id}/log", headers=admin)
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert [line.split()[1] for line in answer.text.splitlines()] == ["queued", "cancelled"]
+
+
+async def test_a_tenant_is_shown_and_shredded_by_its_name_alone(
+    edge, admin, issue, stranger, circuit, tenant_id
+):
+    viewer = await issue(tenant_id, Role.VIEWER)
+    tenant = (await edge.get("/tenant", headers=viewer)).json()
+    assert (tenant["artifacts"], tenant["expiring"], tenant["retention_days"]) == (2, 2, 14)
+    body = {"name": tenant["name"]}
+    assert (await edge.request("DELETE", "/tenant", json=body, headers=viewer)).status_code == 403
+    wrong = await edge.request("DELETE", "/tenant", json={"name": "other"}, headers=admin)
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "name")
+    shredded = await edge.request("DELETE", "/tenant", json=body, headers=admin)
+    assert (shredded.status_code, shredded.json()["artifacts"]) == (200, 2)
+    assert (await edge.get("/tenant", headers=stranger)).json()["name"] != tenant["name"]
 
 
 async def test_jobs_are_filtered_by_kind_and_state(edge, admin, database, tenant_id):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,7 +28,6 @@ class EdgeSettings(BaseModel):
         drain_seconds: On shutdown, how long requests in flight may go on.
         cors_origins: Web pages of other origins that may call; none by default.
         docs: Whether `/docs` shows the interactive reference.
-        static_folder: A folder of files, such as the built dashboard, served at `/ui`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,4 +46,3 @@ class EdgeSettings(BaseModel):
     drain_seconds: _Seconds = 20
     cors_origins: tuple[str, ...] = ()
     docs: bool = True
-    static_folder: Path | None = None

@@ -44,7 +44,11 @@ def supervise(folder: StackFolder, given: Path | None, edge_port: int, workers: 
             folder, addresses, postgres=postgres, valkey=valkey, workers=workers
         )
         supervisor = Supervisor(
-            programs, folder, marker=secrets.token_hex(16), address=addresses.edge_url
+            programs,
+            folder,
+            marker=secrets.token_hex(16),
+            address=addresses.edge_url,
+            dashboard=addresses.dashboard_url,
         )
         return supervisor.run()
 
@@ -63,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--workers", type=int, default=1)
     task = commands.add_parser("prepare", help="migrate, and make tenant and keys")
     task.add_argument("--address", required=True)
+    task.add_argument("--dashboard", required=True)
     for command in (run, task):
         command.add_argument("folder", type=Path)
     chosen = parser.parse_args(arguments)
@@ -71,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     configure_logging("stack")
     try:
         if chosen.command == "prepare":
-            asyncio.run(prepare(folder, chosen.address))
+            asyncio.run(prepare(folder, chosen.address, chosen.dashboard))
             return 0
         return 0 if supervise(folder, chosen.config, chosen.port, chosen.workers) else 2
     except BlockingIOError:

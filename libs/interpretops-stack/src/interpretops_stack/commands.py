@@ -57,7 +57,7 @@ def up(
         int, typer.Option(min=1, max=64, help="Processes that work on jobs, one job each.")
     ] = 1,
 ) -> None:
-    """Start the whole platform on this machine: database, broker, services, workers and the edge.
+    """Start the whole platform on this machine: database, broker, services, workers, edge and dashboard.
 
     Everything it keeps is in one folder and survives `mechctl down`.
 
@@ -75,7 +75,8 @@ def up(
     out.print(_table(state))
     out.print(
         f"\n[bold green]up[/] at [bold]{state.address}[/]  "
-        f"[dim]{time.monotonic() - begun:.0f} s; API reference {state.address}/docs[/]"
+        f"[dim]{time.monotonic() - begun:.0f} s; API reference {state.address}/docs[/]\n"
+        f"dashboard at [bold]{state.dashboard}[/]"
     )
     _show_admin_key(folder)
     if detach:
@@ -110,7 +111,10 @@ def status(
     else:
         out.print(_table(state))
         if held:
-            out.print(f"\n{state.phase.value} at [bold]{state.address}[/]")
+            out.print(
+                f"\n{state.phase.value} at [bold]{state.address}[/]; "
+                f"dashboard at [bold]{state.dashboard}[/]"
+            )
         elif any(processes.is_alive(p.process) for p in state.programs if p.process):
             out.print(
                 "\n[bold red]the supervisor was killed[/]: run `mechctl up` or `mechctl down`"
@@ -181,7 +185,10 @@ def _say_it_is_up(folder: StackFolder) -> None:
             f"the stack in {folder.path} is starting or stopping",
             fix="see `mechctl status`, and try again",
         )
-    out.print(f"already up at [bold]{state.address}[/]; see `mechctl status` and `mechctl logs -f`")
+    out.print(
+        f"already up at [bold]{state.address}[/], dashboard at [bold]{state.dashboard}[/]; "
+        "see `mechctl status` and `mechctl logs -f`"
+    )
     _show_admin_key(folder)
 
 

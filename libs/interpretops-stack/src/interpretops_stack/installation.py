@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from interpretops_stack.folder import write_privately
-from interpretops_stack.ports import free_ports
+from interpretops_stack.ports import free_port_from, free_ports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,10 +37,15 @@ SERVICES = (
 )
 
 
+DASHBOARD_AFTER_EDGE = 10
+"""How far behind the edge's port the dashboard's is, where that is free."""
+
+
 class Addresses(NamedTuple):
     """Ports of one run."""
 
     edge: int
+    dashboard: int
     postgres: int
     valkey: int
     services: dict[str, int]
@@ -49,6 +54,11 @@ class Addresses(NamedTuple):
     def edge_url(self) -> str:
         """Where the edge answers."""
         return f"http://127.0.0.1:{self.edge}"
+
+    @property
+    def dashboard_url(self) -> str:
+        """Where people look at it."""
+        return f"http://127.0.0.1:{self.dashboard}"
 
 
 def choose_addresses(folder: StackFolder, edge_port: int) -> Addresses:
@@ -61,7 +71,8 @@ def choose_addresses(folder: StackFolder, edge_port: int) -> Addresses:
     chosen = free_ports(names, before)
     write_privately(remembered, json.dumps(chosen).encode())
     services = {name: chosen[name] for name in SERVICES}
-    return Addresses(edge_port, chosen["postgres"], chosen["valkey"], services)
+    dashboard = free_port_from(edge_port + DASHBOARD_AFTER_EDGE)
+    return Addresses(edge_port, dashboard, chosen["postgres"], chosen["valkey"], services)
 
 
 def write_settings(
@@ -92,6 +103,10 @@ def write_settings(
         "grpc": {"identity_keys": str(folder.secrets / "identity-keys")},
         "services": {name: f"dns:///127.0.0.1:{port}" for name, port in addresses.services.items()},
         "edge": {"port": addresses.edge},
+        "dashboard": {
+            "port": addresses.dashboard,
+            "session_key_file": str(folder.secrets / "dashboard-keys"),
+        },
     }
     text = yaml.safe_dump(_over(ours, content), sort_keys=False, allow_unicode=True)
     note = (
@@ -104,12 +119,12 @@ def make_secrets(folder: StackFolder) -> None:
     """Make the keys of the installation that are not there yet."""
     from interpretops_platform.security.key_files import create_key_file
 
-    for name in ("identity-keys", "pepper", "master-key"):
+    for name in ("identity-keys", "pepper", "master-key", "dashboard-keys"):
         with suppress(FileExistsError):
             create_key_file(folder.secrets / name)
 
 
-async def prepare(folder: StackFolder, address: str) -> None:
+async def prepare(folder: StackFolder, address: str, dashboard: str) -> None:
     """Bring the database up to date, and make the tenant and its keys where they are missing.
 
     The admin's key is left in a file for `mechctl up`, which shows it and deletes the file.
@@ -117,6 +132,7 @@ async def prepare(folder: StackFolder, address: str) -> None:
     Args:
         folder: The stack's folder; the settings stand in it.
         address: Where the edge will answer.
+        dashboard: Where the dashboard will.
 
     Raises:
         PlatformError: When the database cannot be migrated or the keys cannot be read.
@@ -136,7 +152,9 @@ async def prepare(folder: StackFolder, address: str) -> None:
             tenant_id = await create_tenant(database, TENANT, open_master_key(settings))
         await _make_keys(folder, database, tenant_id, settings.security.pepper_file)
         profile = json.loads(folder.profile.read_text())
-        write_privately(folder.profile, json.dumps({**profile, "api": address}).encode())
+        write_privately(
+            folder.profile, json.dumps({**profile, "api": address, "dashboard": dashboard}).encode()
+        )
     finally:
         await database.close()
 

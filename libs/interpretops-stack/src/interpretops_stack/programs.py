@@ -81,7 +81,7 @@ def platform_programs(
             "migrates the database, makes tenant and keys",
             (
                 *(python, "-m", "interpretops_stack", "prepare", str(folder.path)),
-                *("--address", addresses.edge_url),
+                *("--address", addresses.edge_url, "--dashboard", addresses.dashboard_url),
             ),
             stage=1,
             once=True,
@@ -122,5 +122,14 @@ def platform_programs(
             end_stage=3,
             ready=answers_http(addresses.edge, "/readyz"),
             port=addresses.edge,
+        ),
+        Program(
+            "dashboard",
+            "pages for people",
+            (python, "-m", "interpretops_dashboard", *config),
+            stage=2,
+            end_stage=3,
+            ready=answers_http(addresses.dashboard, "/healthz"),
+            port=addresses.dashboard,
         ),
     ]

@@ -79,6 +79,7 @@ class StackState(BaseModel):
         marker: Stands in the environment of every process of this run.
         phase: Where the stack is.
         address: Where the edge answers.
+        dashboard: Where people look at it.
         programs: In the order in which they start.
         problem: Why the stack failed to come up.
         fix: What to do about it.
@@ -88,6 +89,7 @@ class StackState(BaseModel):
     marker: str
     phase: Phase = Phase.STARTING
     address: str = ""
+    dashboard: str = ""
     programs: list[ProgramStatus] = []
     problem: str | None = None
     fix: str | None = None

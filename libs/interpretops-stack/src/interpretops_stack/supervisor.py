@@ -67,6 +67,7 @@ class Supervisor:
         folder: Where logs and the state are written.
         marker: Stands in the environment of every process of this run.
         address: Where the edge answers, for the state.
+        dashboard: Where the dashboard does.
         start_seconds: How long the programs of one stage may take to be ready.
     """
 
@@ -77,6 +78,7 @@ class Supervisor:
         *,
         marker: str,
         address: str = "",
+        dashboard: str = "",
         start_seconds: float = 180,
     ) -> None:
         self._folder = folder
@@ -88,6 +90,7 @@ class Supervisor:
             supervisor=processes.record_of(os.getpid()),
             marker=marker,
             address=address,
+            dashboard=dashboard,
             programs=[slot.status for slot in self._slots],
         )
         self._written: StackState | None = None

@@ -14,7 +14,6 @@ from fastapi.routing import APIRoute
 from interpretops_platform.telemetry.metrics import Metrics
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.staticfiles import StaticFiles
 
 from interpretops_gateway.edge import open_edge
 from interpretops_gateway.middleware import EdgeMiddleware, RequestMetrics
@@ -34,6 +33,7 @@ from interpretops_gateway.routes import (
     policies,
     samples,
     steer,
+    tenant,
     work,
 )
 
@@ -58,6 +58,7 @@ _ROUTERS = (
     circuits.routes,
     features.routes,
     keys.routes,
+    tenant.routes,
     audit.routes,
     operations.routes,
 )
@@ -101,8 +102,6 @@ def create_app(settings: Settings, *, metrics: Metrics | None = None) -> FastAPI
         app.router.routes.extend(router.routes)
     if settings.edge.docs:
         add_reference(app)
-    if settings.edge.static_folder is not None:
-        app.mount("/ui", StaticFiles(directory=settings.edge.static_folder, html=True), name="ui")
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
     if settings.edge.cors_origins:

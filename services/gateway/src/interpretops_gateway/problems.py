@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from interpretops_platform.annotations import AnnotationChangedError
 from interpretops_platform.artifacts import ArtifactDamagedError
 from interpretops_platform.database.engine import is_transient
+from interpretops_platform.jobs.retry import NotToBeRetriedError
 from interpretops_platform.objects.blobs import StoreUnavailableError
 from interpretops_platform.objects.sealed import SealBrokenError
 from interpretops_platform.objects.store import ObjectCorruptError
@@ -38,6 +39,7 @@ _CODES = {
     **PLATFORM_CODES,
     StoreUnavailableError: grpc.StatusCode.UNAVAILABLE,
     PolicyStateError: grpc.StatusCode.FAILED_PRECONDITION,
+    NotToBeRetriedError: grpc.StatusCode.FAILED_PRECONDITION,
     TenantShreddedError: grpc.StatusCode.NOT_FOUND,
     # What we keep is not what we stored: nothing a caller can do, and worth a traceback.
     ArtifactDamagedError: grpc.StatusCode.INTERNAL,

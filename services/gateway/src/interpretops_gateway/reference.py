@@ -47,6 +47,7 @@ TAGS = [
     {"name": "jobs", "description": "Follow long work, and stop it."},
     {"name": "artifacts", "description": "What was made, from what, and its files."},
     {"name": "keys", "description": "API keys of the tenant."},
+    {"name": "tenant", "description": "One's own tenant, what it keeps, and its end."},
     {"name": "audit", "description": "Who did what."},
     {"name": "operations", "description": "Health, metrics, and who one is."},
 ]

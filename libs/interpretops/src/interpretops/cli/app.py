@@ -55,7 +55,7 @@ app.add_typer(artifacts.app, name="artifacts", rich_help_panel=proving)
 COMMANDS = "interpretops.commands"
 """Entry points of other packages: functions that add their commands to `mechctl`."""
 
-_STACK_COMMANDS = ("up", "down", "status", "logs", "tenants", "keys", "audit")
+_STACK_COMMANDS = ("up", "down", "status", "logs", "serve-ui", "tenants", "keys", "audit")
 _ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 

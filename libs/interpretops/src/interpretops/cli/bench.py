@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Connection:
-    """A platform, and who calls."""
+    """A platform, who calls, and where people look at it, if that is known."""
 
     api: str
     key: str | None = field(repr=False)
+    dashboard: str | None = None
 
 
 @dataclass(frozen=True)

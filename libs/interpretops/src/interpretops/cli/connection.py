@@ -27,7 +27,7 @@ def connection_to(api: str | None, key: str | None) -> Connection | None:
     profile = Path(os.environ.get(STACK_VARIABLE, ".io_stack")) / PROFILE
     try:
         found = json.loads(profile.read_text(encoding="utf-8"))
-        return Connection(str(found["api"]), key or str(found["key"]))
+        return Connection(str(found["api"]), key or str(found["key"]), found.get("dashboard"))
     except (OSError, ValueError, KeyError):
         raise InterpretOpsError(
             f"there is no local platform ({profile} is missing)",

@@ -55,6 +55,8 @@ def demo(
     _conclude(card, folder, time.monotonic() - started)
     if Workbench.connection is not None:
         out.print(f"the platform is up at [bold]{Workbench.connection.api}[/]")
+        if Workbench.connection.dashboard is not None:
+            out.print(f"look at it: [bold]{Workbench.connection.dashboard}[/]")
 
 
 def _start_platform(config: Path | None) -> Connection:

@@ -511,6 +511,50 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/jobs/{job_id}/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Job Log
+         * @description Read what happened to a job, a line each, as plain text.
+         *
+         *     What a worker says beyond it stands in the logs of the installation, which may name other tenants.
+         */
+        get: operations["read_job_log_jobs__job_id__log_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/jobs/{job_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry Job
+         * @description Ask again for work that failed, was cancelled or was given up: a new job with its request.
+         *
+         *     It goes on from the old one's last checkpoint. To ask twice gives the same new job.
+         */
+        post: operations["retry_job_jobs__job_id__retry_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/keys": {
         parameters: {
             query?: never;
@@ -1098,6 +1142,32 @@ export interface paths {
          */
         post: operations["steer_steer_post"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/tenant": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Tenant
+         * @description Look at one's own tenant: what it keeps, and for how long.
+         */
+        get: operations["read_tenant_tenant_get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Tenant
+         * @description Shred one's own tenant: its data key and its rows go, and no copy of its objects opens again.
+         *
+         *     Its keys stop working with it. What remains is its name and its audit log.
+         */
+        delete: operations["delete_tenant_tenant_delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -4420,6 +4490,34 @@ export interface components {
             share: number;
         };
         /**
+         * ShredBody
+         * @description Says which tenant is meant, so that none is shredded by mistake.
+         * @example {
+         *       "name": "default"
+         *     }
+         */
+        ShredBody: {
+            /**
+             * Name
+             * @description The tenant's own name.
+             */
+            name: string;
+        };
+        /**
+         * ShreddedDocument
+         * @description What was deleted with a tenant.
+         */
+        ShreddedDocument: {
+            /** Artifacts */
+            artifacts: number;
+            /** Jobs */
+            jobs: number;
+            /** Keys */
+            keys: number;
+            /** Policies */
+            policies: number;
+        };
+        /**
          * SteerBody
          * @description Prompts, and the policy to try on them.
          * @example {
@@ -4620,6 +4718,58 @@ export interface components {
              *     ]
              */
             nodes: string[];
+        };
+        /**
+         * TenantDocument
+         * @description An organisation whose data no other one sees.
+         */
+        TenantDocument: {
+            /** Artifacts */
+            artifacts: number;
+            /**
+             * Bytes
+             * @description Of its artifacts' files.
+             */
+            bytes: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Expiring
+             * @description Artifacts that retention may delete within three days.
+             */
+            expiring: number;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Jobs */
+            jobs: number;
+            /** Name */
+            name: string;
+            /**
+             * Pii Redaction
+             * @description Whether personal information is removed before anything is kept.
+             */
+            pii_redaction: boolean;
+            /**
+             * Retention Days
+             * @description How long artifacts, finished jobs and retired policies are kept; the installation's setting.
+             */
+            retention_days: number;
+            /**
+             * Sealed
+             * @description Whether its objects are encrypted with a key of its own.
+             */
+            sealed: boolean;
+            /**
+             * Separation Of Duties
+             * @description Whether a policy needs a second person to approve and to activate it.
+             */
+            separation_of_duties: boolean;
         };
         /**
          * TextPart
@@ -6739,6 +6889,152 @@ export interface operations {
                      *     data: {"at":"2026-01-01T12:00:02Z","body":{"stage":"attributing","done":12,"total":64,"figures":{}}}
                      */
                     "text/event-stream": string;
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_job_log_jobs__job_id__log_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                    "text/plain": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                    "text/plain": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                    "text/plain": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                    "text/plain": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                    "text/plain": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    retry_job_jobs__job_id__retry_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job. */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobDocument"];
                 };
             };
             /** @description The caller did not prove who it is. */
@@ -9057,6 +9353,150 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SteerResult"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_tenant_tenant_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TenantDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    delete_tenant_tenant_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShredBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShreddedDocument"];
                 };
             };
             /** @description The caller did not prove who it is. */

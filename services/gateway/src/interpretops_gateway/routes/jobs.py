@@ -1,4 +1,4 @@
-"""`/jobs`: what is being worked on, how far it is, and how to stop it."""
+"""`/jobs`: what is being worked on, how far it is, and how to stop it or ask for it again."""
 
 import asyncio
 import json
@@ -7,12 +7,13 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from interpretops_platform.database.models import Job
+from interpretops_platform.database.models import Job, JobEvent
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.jobs.cancel import cancel
-from interpretops_platform.jobs.states import FINAL_EVENTS, JobState
+from interpretops_platform.jobs.retry import retry
+from interpretops_platform.jobs.states import FINAL_EVENTS, EventType, JobState
 from interpretops_platform.jobs.watch import Event, get_job, watch
 from interpretops_platform.rpc.call import current_principal
 from interpretops_platform.security.principal import Scope
@@ -96,6 +97,39 @@ async def cancel_job(edge: EdgeDep, job_id: JobId) -> JobDocument:
 async def delete_job(edge: EdgeDep, job_id: JobId) -> JobDocument:
     """Ask for a job's end, as `POST /jobs/{job_id}/cancel` does. The record of it stays."""
     return await cancel_job(edge, job_id)
+
+
+@routes.post("/jobs/{job_id}/retry", status_code=202, dependencies=[needs(Scope.JOBS_WRITE)])
+async def retry_job(edge: EdgeDep, job_id: JobId, response: Response) -> JobDocument:
+    """Ask again for work that failed, was cancelled or was given up: a new job with its request.
+
+    It goes on from the old one's last checkpoint. To ask twice gives the same new job.
+    """
+    principal = current_principal()
+    async with tenant_session(edge.database, principal.tenant_id) as session:
+        again = await retry(session, principal.tenant_id, job_id, created_by=principal.subject)
+        response.headers["location"] = f"/jobs/{again.id}"
+        return JobDocument.of(again)
+
+
+@routes.get(
+    "/jobs/{job_id}/log",
+    dependencies=[needs(Scope.JOBS_READ)],
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def read_job_log(edge: EdgeDep, job_id: JobId) -> PlainTextResponse:
+    """Read what happened to a job, a line each, as plain text.
+
+    What a worker says beyond it stands in the logs of the installation, which may name other tenants.
+    """
+    async with tenant_session(edge.database, current_principal().tenant_id) as session:
+        await get_job(session, job_id)
+        events = await session.scalars(
+            select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+        )
+        lines = [_line(event) for event in events]
+    return PlainTextResponse("".join(f"{line}\n" for line in lines))
 
 
 @routes.get(
@@ -189,6 +223,18 @@ async def _stream(edge: Edge, events: AsyncIterator[Event]) -> AsyncIterator[byt
                 task.cancel()
                 with suppress(asyncio.CancelledError, StopAsyncIteration):
                     await task
+
+
+def _line(event: JobEvent) -> str:
+    """One event as a line of a log: time, what happened, and its details."""
+    body = dict(event.body)
+    said = [event.at.isoformat(timespec="milliseconds"), event.type]
+    if event.type == EventType.PROGRESS:
+        total = f"/{body['total']}" if body.get("total") else ""
+        said.append(f"{body.get('stage', '')} {body.get('done', 0)}{total}")
+        body = dict(body.get("figures") or {})
+    said += [f"{name}={value}" for name, value in body.items()]
+    return " ".join(said).replace("\n", " ")
 
 
 def _cursor(text: str) -> int:
