@@ -13,7 +13,7 @@ PACKAGES := $(LIBRARIES) $(SERVICES:%=services/%)
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-slow test-faults lint format lock protos protos-check dashboard bench clean
+.PHONY: help setup demo up down test test-slow test-faults lint lint-deploy sbom format lock protos protos-check dashboard bench clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,12 @@ lint: $(READY) protos-check ## ruff, mypy --strict, the import rules and the con
 	@echo "── mypy"  && $(BIN)/mypy $(PACKAGES:%=%/src)
 	@echo "── imports" && $(BIN)/lint-imports
 
+lint-deploy: $(READY) ## Lint the Dockerfile, scripts, workflows and Terraform (a virtual environment of its own)
+	@deploy/lint.sh
+
+sbom: $(READY) ## Describe .venv as a CycloneDX SBOM, and hold it against the licence policy
+	@deploy/lint.sh sbom
+
 format: $(READY) ## Format and fix what can be fixed
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
@@ -86,4 +92,4 @@ bench: $(READY) ## Compare with the peers (makes one virtual environment per pee
 	@$(BIN)/python -m benchmarks
 
 clean: ## Remove .venv and caches of tools (not your artifacts)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) .venv-lint .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
