@@ -16,7 +16,7 @@ from interpretops_platform.security.uris import UriGuard
 from interpretops_platform.telemetry.traces import to_headers
 
 from interpretops_service.errors import MissingArtifactError, RequestError
-from interpretops_service.jobs import artifact_message, find_views, job_views
+from interpretops_service.jobs import JobView, artifact_message, find_views, job_views
 from interpretops_service.references import NamedArtifact, named_in, require_allowed
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ class Intake:
                     created_by=principal.subject,
                 ),
             )
-            job_id = submission.job.id
-            view = (await find_views(session, job_views().where(Job.id == job_id)))[0]
+            job = submission.job
+            if submission.created:
+                view = JobView(job, result=None, updated_at=job.created_at)
+            else:
+                view = (await find_views(session, job_views().where(Job.id == job.id)))[0]
         return response(job=view.message(), replayed=not submission.created)
 
 

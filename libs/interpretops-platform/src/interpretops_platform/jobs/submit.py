@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, insert, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import insert as insert_or_not
+from sqlalchemy.orm import aliased
 from ulid import ULID
 
 from interpretops_platform.canonical import sha256_of
-from interpretops_platform.database.models import Job
+from interpretops_platform.database.models import Job, JobEvent, Outbox
 from interpretops_platform.errors import IdempotencyConflictError
-from interpretops_platform.jobs.records import announce, record_event
 from interpretops_platform.jobs.states import EventType
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
 
@@ -48,6 +50,31 @@ class JobRequest(BaseModel):
     created_by: str = ""
 
 
+def _accept() -> Select[Job]:
+    """One statement, and so one round trip, for the job and what `records` says goes with it."""
+    given = ("id", "tenant_id", "request_hash", *JobRequest.model_fields)
+    job = (
+        insert_or_not(Job)
+        .values({name: bindparam(name) for name in given})
+        .on_conflict_do_nothing(index_elements=["tenant_id", "kind", "idempotency_key"])
+        .returning(Job)
+        .cte("job")
+    )
+    of_job = (job.c.tenant_id, job.c.id)
+    queued = (literal(EventType.QUEUED.value), literal({}, JSONB), job.c.created_at)
+    return select(aliased(Job, job)).add_cte(
+        insert(JobEvent)
+        .from_select(["tenant_id", "job_id", "type", "body", "at"], select(*of_job, *queued))
+        .cte("event"),
+        insert(Outbox)
+        .from_select(["tenant_id", "job_id", "queue"], select(*of_job, job.c.kind))
+        .cte("hint"),
+    )
+
+
+_ACCEPT = _accept()
+
+
 @dataclass(frozen=True)
 class Submission:
     """A job that was accepted now (`created`) or by an earlier submission with the same key."""
@@ -75,15 +102,8 @@ async def submit(session: AsyncSession, tenant_id: UUID, request: JobRequest) ->
         "request_hash": fingerprint,
         **request.model_dump(),
     }
-    created = await session.scalar(
-        insert(Job)
-        .values(row)
-        .on_conflict_do_nothing(index_elements=["tenant_id", "kind", "idempotency_key"])
-        .returning(Job)
-    )
+    created = await session.scalar(_ACCEPT, row)
     if created is not None:
-        await record_event(session, tenant_id, created.id, EventType.QUEUED)
-        await announce(session, tenant_id, created.id, created.kind)
         return Submission(created, created=True)
     earlier = await session.scalar(
         select(Job).where(Job.kind == request.kind, Job.idempotency_key == request.idempotency_key)
