@@ -10,6 +10,7 @@ from interpretops.artifacts import ArtifactKind, ModelRef
 from interpretops.circuits import ContrastTask, SearchSpec
 from interpretops.circuits.behaviour import Answers, Openings
 from interpretops.circuits.task import ContrastPair
+from interpretops.drift import DriftReport, Traffic, Verdict, compare
 from interpretops.evals import EvalSpec
 from interpretops.evals.suites import Suite
 from interpretops.models import Sampling
@@ -24,6 +25,7 @@ from interpretops_protos.v1 import (
     artifact_pb2,
     circuit_pb2,
     dictionary_pb2,
+    drift_pb2,
     evaluation_pb2,
     generation_pb2,
     model_pb2,
@@ -437,3 +439,15 @@ def test_every_union_of_the_policy_has_the_same_cases() -> None:
     assert cases == {
         field.name: {inner.name for inner in field.message_type.fields} for field in kind.fields
     }
+
+
+def test_a_comparison_of_traffic_is_told_whole() -> None:
+    usual, now = Traffic(), Traffic()
+    for i in range(200):
+        usual.see(i % 7 - 4.5, i % 7 > 4, {"layer1.f3": float(i % 2)})
+        now.see(i % 9 - 4.5, i % 9 > 4, {"layer1.f3": float(i % 3)})
+    report = compare(usual, now)
+    sent = from_plain(drift_pb2.DriftReport, report.model_dump(mode="json"))
+    assert DriftReport.model_validate(to_plain(sent)) == report
+    assert set(drift_pb2.DriftReport.DESCRIPTOR.fields_by_name) == set(DriftReport.model_fields)
+    assert words(drift_pb2.DriftVerdict) == {verdict.value for verdict in Verdict}

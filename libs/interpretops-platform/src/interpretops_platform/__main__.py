@@ -166,9 +166,6 @@ async def nightly_once(settings: Settings) -> None:
         seen = await look(database, settings, canaries=True)
     finally:
         await database.close()
-    if seen is None:
-        print("another process is at it")
-        return
     alarms = sum(seen.alarms.values())
     print(
         f"{seen.active} active policies, {seen.canaries} canaries submitted, {alarms} open alarms"

@@ -163,19 +163,27 @@ async def keep_evidence(
     """
     heads: dict[UUID, int] = {}
     while not stop.is_set():
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), settings.watch.look_seconds)
-        if stop.is_set():
-            return
         try:
-            seen = await look(database, settings, heads=heads)
-            if seen is None:
-                heads.clear()  # whoever looks now counts what comes
-            if metrics is not None:
-                metrics.hide() if seen is None else metrics.show(seen)
+            # Held while it waits, so that keepers do not take turns.
+            async with alone(database, _LOCK) as first:
+                if first:
+                    seen = await look(database, settings, heads=heads)
+                    if metrics is not None:
+                        metrics.show(seen)
+                else:
+                    heads.clear()  # whoever looks counts what comes
+                    if metrics is not None:
+                        metrics.hide()
+                await _wait(stop, settings.watch.look_seconds)
         except Exception as error:
             known = isinstance(error, PlatformError) or is_transient(error)
             _LOG.warning("evidence will be looked at again: %s", error, exc_info=not known)
+            await _wait(stop, settings.watch.look_seconds)
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 async def look(
@@ -185,7 +193,7 @@ async def look(
     now: datetime | None = None,
     canaries: bool | None = None,
     heads: dict[UUID, int] | None = None,
-) -> Seen | None:
+) -> Seen:
     """Look at the evidence of every policy in production, once.
 
     Args:
@@ -195,25 +203,19 @@ async def look(
         canaries: Whether those that are due are submitted; by default from their hour on.
         heads: The newest entry of each audit log that was counted, which the look brings up to date;
             one that is not among them is counted from now on.
-
-    Returns:
-        What was found; None where another process is at it.
     """
     now = now or datetime.now(UTC)
     hour = settings.watch.canary_hour
     due = canaries if canaries is not None else hour is not None and now.hour >= hour
     seen = Seen()
-    async with alone(database, _LOCK) as first:
-        if not first:
-            return None
-        async with system_session(database) as session:
-            tenants = (await session.scalars(select(Tenant.id))).all()
-        for tenant_id in tenants:
+    async with system_session(database) as session:
+        tenants = (await session.scalars(select(Tenant.id))).all()
+    for tenant_id in tenants:
+        async with tenant_session(database, tenant_id) as session:
+            await _look_at_tenant(session, tenant_id, settings, now, due, seen)
+        if heads is not None:
             async with tenant_session(database, tenant_id) as session:
-                await _look_at_tenant(session, tenant_id, settings, now, due, seen)
-            if heads is not None:
-                async with tenant_session(database, tenant_id) as session:
-                    heads[tenant_id] = await _count_entries(session, heads.get(tenant_id), seen)
+                heads[tenant_id] = await _count_entries(session, heads.get(tenant_id), seen)
     return seen
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from interpretops.steering.actions import bind
+from interpretops.steering.actions import bind, watched
 from interpretops_platform import policies
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.errors import NotFoundError
@@ -60,6 +60,7 @@ class ReadyPolicy:
         bound: What they run under.
         sha256: Of the artifact's payload, or of the policy's text.
         artifact_id: The artifact, where it came from one.
+        version_id: The version in production (`pv_...`) that it is; None where it was loaded by hand.
         by_hand: Whether it was loaded into this process alone.
         loaded_at: Since when it is ready.
         running: Requests that run under it.
@@ -69,6 +70,7 @@ class ReadyPolicy:
     bound: Bound
     sha256: str
     artifact_id: str | None
+    version_id: str | None = None
     by_hand: bool = False
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     running: int = 0
@@ -79,6 +81,7 @@ class _Active:
     """The active version of a name, as it was found at a time."""
 
     until: float
+    version_id: str = ""
     artifact_id: str | None = None
     model: str = ""
     missing: NotFoundError | None = None
@@ -136,7 +139,9 @@ class Policies:
                 fix="ask that model, or name another policy",
                 field="policy_id",
             )
-        return await self._make_ready(tenant_id, name, active.artifact_id, served)
+        return await self._make_ready(
+            tenant_id, name, active.artifact_id, served, version_id=active.version_id
+        )
 
     async def tried(
         self, tenant_id: UUID, source: PolicySource, served: ServedModel
@@ -249,7 +254,7 @@ class Policies:
                     row = await policies.active(session, name)
             except NotFoundError as error:
                 return _Active(until, missing=error)
-            return _Active(until, row.artifact_id, row.model)
+            return _Active(until, row.id, row.artifact_id, row.model)
 
         found: _Active = await self._once(("active", *key), look)
         self._active[key] = found
@@ -259,9 +264,15 @@ class Policies:
         return found
 
     async def _make_ready(
-        self, tenant_id: UUID, name: str | None, artifact_id: str, served: ServedModel
+        self,
+        tenant_id: UUID,
+        name: str | None,
+        artifact_id: str,
+        served: ServedModel,
+        *,
+        version_id: str | None = None,
     ) -> ReadyPolicy:
-        key = (tenant_id, served.name, artifact_id)
+        key = (tenant_id, served.name, version_id or artifact_id)
         ready = self._ready.get(key)
         if ready is not None:
             self._ready.move_to_end(key)
@@ -274,11 +285,12 @@ class Policies:
             def prepare() -> tuple[FoundPolicy, Bound]:
                 found = policy_of_artifact(artifact_id, store)
                 shelf = self._dictionary(tenant_id, found, None, store)
-                return found, bind(found.policy, served.model, shelf)
+                bound = bind(found.policy, served.model, shelf)
+                return found, bound if version_id is None else watched(bound)
 
             found, bound = await asyncio.to_thread(prepare)
             called = name or found.policy.meta.id
-            made = ReadyPolicy(called, bound, found.sha256, found.artifact_id)
+            made = ReadyPolicy(called, bound, found.sha256, found.artifact_id, version_id)
             self._ready[key] = made
             while len(self._ready) > self._capacity:
                 self._ready.popitem(last=False)

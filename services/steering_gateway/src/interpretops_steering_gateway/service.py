@@ -35,6 +35,8 @@ from interpretops_platform.security.principal import Scope
 from interpretops_platform.security.uris import UriGuard
 from interpretops_protos.plain import from_plain
 from interpretops_protos.v1 import (
+    drift_service_pb2,
+    drift_service_pb2_grpc,
     generation_pb2,
     model_pb2,
     policy_pb2,
@@ -50,6 +52,9 @@ from pydantic import ValidationError
 
 from interpretops_steering_gateway.artifacts import TenantArtifacts
 from interpretops_steering_gateway.circuits import circuit_service
+from interpretops_steering_gateway.drift import Comparer, DriftMetrics, keep_comparing
+from interpretops_steering_gateway.drift_service import SCOPES as DRIFT_SCOPES
+from interpretops_steering_gateway.drift_service import DriftServicer
 from interpretops_steering_gateway.generation import (
     Answers,
     Teller,
@@ -66,6 +71,7 @@ from interpretops_steering_gateway.sources import (
     read_policy,
     valid,
 )
+from interpretops_steering_gateway.traffic import TrafficRecorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -117,6 +123,7 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
         policies: Those that steer.
         artifacts: Where policies and dictionaries are.
         metrics: Where generation is measured.
+        recorder: Counts what policies in production see.
     """
 
     def __init__(
@@ -126,12 +133,14 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
         policies: Policies,
         artifacts: TenantArtifacts,
         metrics: ServingMetrics,
+        recorder: TrafficRecorder,
     ) -> None:
         self._kit = kit
         self._models = models
         self._policies = policies
         self._artifacts = artifacts
         self._metrics = metrics
+        self._recorder = recorder
         self._guard = UriGuard(kit.settings.security.uris)
         self._answers = Answers(asyncio.get_running_loop())
 
@@ -168,6 +177,9 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
                 yield teller.tell(event)
                 if isinstance(event, Finished):
                     self._metrics.finished(event, mode)
+                    if policy is not None and policy.version_id and event.record is not None:
+                        tenant_id = current_principal().tenant_id
+                        self._recorder.saw(tenant_id, policy.version_id, event.record)
                     self._log(request, policy, event)
                     return
         except OverloadedError:
@@ -369,7 +381,8 @@ class SteeringServicer(steering_service_pb2_grpc.SteeringServiceServicer):
 @asynccontextmanager
 async def steering_gateway(kit: ServiceKit) -> AsyncIterator[Serving]:
     """The steering gateway, with the models of the settings loaded."""
-    steering = kit.settings.steering
+    steering, watch = kit.settings.steering, kit.settings.watch
+    ended = asyncio.Event()
     metrics = ServingMetrics(kit.metrics)
     artifacts = TenantArtifacts(kit.settings, kit.database)
     models = Models(kit.settings, metrics)
@@ -389,7 +402,9 @@ async def steering_gateway(kit: ServiceKit) -> AsyncIterator[Serving]:
                     f"the model {name!r} cannot be loaded: {error.problem}",
                     fix=error.fix,
                 ) from error
-        servicer = SteeringServicer(kit, models, policies, artifacts, metrics)
+        recorder = TrafficRecorder(kit.database, kit.metrics)
+        comparer = Comparer(kit.database, artifacts, watch)
+        servicer = SteeringServicer(kit, models, policies, artifacts, metrics, recorder)
         service = Service(
             messages.DESCRIPTOR.services_by_name["SteeringService"],
             steering_service_pb2_grpc.add_SteeringServiceServicer_to_server,
@@ -397,7 +412,22 @@ async def steering_gateway(kit: ServiceKit) -> AsyncIterator[Serving]:
             SCOPES,
         )
         circuits = circuit_service(kit, artifacts)
-        yield Serving([service, circuits, job_service(kit, KIND)], codes=CODES)
+        drift = Service(
+            drift_service_pb2.DESCRIPTOR.services_by_name["DriftService"],
+            drift_service_pb2_grpc.add_DriftServiceServicer_to_server,
+            DriftServicer(comparer),
+            DRIFT_SCOPES,
+        )
+        shown = DriftMetrics(kit.metrics)
+        watching = asyncio.gather(
+            recorder.keep_writing(watch.flush_seconds, ended),
+            keep_comparing(kit.database, comparer, watch, shown, ended),
+        )
+        try:
+            yield Serving([service, circuits, drift, job_service(kit, KIND)], codes=CODES)
+        finally:
+            ended.set()
+            await watching
     finally:
         await models.close()
         artifacts.close()

@@ -152,7 +152,9 @@ def compare(reference: Traffic, window: Traffic, limits: DriftLimits | None = No
     limits = limits or DriftLimits()
     fewest = min(reference.requests, window.requests)
     if fewest == 0:
-        return _report(Verdict.TOO_FEW, reference, window, limits, [_too_few(fewest, limits)])
+        return _report(
+            Verdict.TOO_FEW, reference, window, limits, [_too_few(reference, window, limits)]
+        )
     score = _score(reference.margins, window.margins)
     raw = [] if score is None else [score.ks_p]
     condition = None
@@ -178,7 +180,7 @@ def compare(reference: Traffic, window: Traffic, limits: DriftLimits | None = No
     ks_p = adjusted[0] if score is not None else 1.0
     verdict, reasons = _judge(score, ks_p, acted, features, limits)
     if fewest < limits.requests:
-        verdict, reasons = Verdict.TOO_FEW, [_too_few(fewest, limits)]
+        verdict, reasons = Verdict.TOO_FEW, [_too_few(reference, window, limits)]
     return _report(verdict, reference, window, limits, reasons, score, acted, features)
 
 
@@ -309,9 +311,10 @@ def _points(shift: RateShift) -> str:
     return f"{100 * shift.difference:+.1f} points [{100 * shift.low:+.1f}, {100 * shift.high:+.1f}]"
 
 
-def _too_few(fewest: int, limits: DriftLimits) -> str:
+def _too_few(reference: Traffic, window: Traffic, limits: DriftLimits) -> str:
     return (
-        f"{fewest} requests on one side are fewer than the {limits.requests} that a verdict needs"
+        f"a verdict needs {limits.requests} requests on either side; the reference has "
+        f"{reference.requests} and the window {window.requests}"
     )
 
 
