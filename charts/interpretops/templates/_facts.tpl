@@ -80,6 +80,11 @@ retention:
   args: [retain]
   secrets: [database_app, database_system, objects, master_key]
   reaches: [database, objects, cloud]
+nightly:
+  image: platform
+  args: [nightly]
+  secrets: [database_app, database_system]
+  reaches: [database]
 {{- end -}}
 
 {{- /* The pod of `helm test`: it founds a tenant, unless it is given a key, and calls the edge. */ -}}

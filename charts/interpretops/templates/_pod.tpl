@@ -66,7 +66,7 @@ INTERPRETOPS_GRPC__HEALTH_PORT: "50050"
 {{- /* Balancers notice first that it is going, and only then calls are refused. */}}
 INTERPRETOPS_GRPC__LAME_DUCK_SECONDS: "5"
 {{- end }}
-{{- if and (ne $component "edge") (ne $component "dashboard") (ne $component "migrate") (ne $component "retention") }}
+{{- if or $facts.grpc (eq $component "keeper") (hasPrefix "worker-" $component) }}
 INTERPRETOPS_TELEMETRY__METRICS_HOST: 0.0.0.0
 INTERPRETOPS_TELEMETRY__METRICS_PORT: "9464"
 {{- end }}
