@@ -1,0 +1,5 @@
+import { PolicyList } from "@/features/policies/PolicyList";
+
+export default function PoliciesPage() {
+  return <PolicyList />;
+}
