@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from datetime import UTC, datetime
 
 import asyncpg
@@ -13,6 +14,7 @@ from interpretops_platform.anchors import AuditAnchors, anchor
 from interpretops_platform.audit import verify
 from interpretops_platform.database.models import AuditEntry
 from interpretops_platform.database.session import tenant_session
+from interpretops_platform.embedded import EmbeddedPostgres, temporary_folder
 from interpretops_platform.objects.file import FileBlobs
 from interpretops_platform.security import keys
 from interpretops_platform.security.key_files import create_key_file
@@ -20,8 +22,10 @@ from interpretops_platform.security.key_store import find_key
 from interpretops_platform.security.keys import ApiToken
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import UnauthenticatedError
+from interpretops_platform.settings import load_settings
 from interpretops_platform.tenants import find_tenant
 from interpretops_stack import administration
+from interpretops_stack.folder import StackFolder
 from sqlalchemy import select
 from typer.testing import CliRunner
 
@@ -51,8 +55,9 @@ def run(config):
     app = typer.Typer()
     administration.register(app)
 
-    def _run(*arguments, status=0, given=None):
-        result = CliRunner().invoke(app, [*arguments, "--config", str(config)], input=given)
+    def _run(*arguments, status=0, given=None, own=False):
+        whose = [] if own else ["--config", str(config)]
+        result = CliRunner().invoke(app, [*arguments, *whose], input=given)
         if isinstance(result.exception, InterpretOpsError):
             raise result.exception
         assert result.exit_code == status, result.output
@@ -164,6 +169,29 @@ def test_a_log_that_was_cut_off_contradicts_its_anchors(run, settings, config, d
     assert "agrees with its one anchor" in run("audit", "verify")
     asyncio.run(cut_off())
     assert "audit entry 2 is missing" in " ".join(run("audit", "verify", status=1).split())
+
+
+def test_a_backup_becomes_a_stack_of_its_own(run, config):
+    run("tenants", "create", "Research")
+    key = issued(run("keys", "issue", "ada", "--role", "viewer"))
+    kept, new = config.parent / "kept", temporary_folder("interpretops-restored-")
+    assert "master key and pepper" in run("backup", str(kept))
+    with pytest.raises(InterpretOpsError, match="keys of the installation are missing"):
+        run("restore", str(kept), "--data", str(new), own=True)
+    said = run("restore", str(kept), "--data", str(new), "--keys", str(config.parent), own=True)
+    assert "1 audit logs" in said
+    with pytest.raises(InterpretOpsError, match="there is a stack"):
+        run("restore", str(kept), "--data", str(new), "--keys", str(config.parent), own=True)
+
+    port = load_settings(StackFolder(new).config).owner_url().port
+    server = EmbeddedPostgres(new / "postgres", port=port).start()
+    try:
+        config.write_text(StackFolder(new).config.read_text())
+        assert "sound" in run("audit", "verify", "--tenant", "Research")
+        assert ApiToken.parse(key).prefix in run("keys", "list", "--tenant", "Research")
+    finally:
+        server.stop()
+        shutil.rmtree(new)
 
 
 def test_shredding_asks_first(run, caller):

