@@ -55,6 +55,8 @@ Global___ReferenceKind: _TypeAlias = ReferenceKind  # noqa: Y015
 
 @_typing.final
 class CompareTrafficRequest(_message.Message):
+    """Which window of which policy's traffic, and what it is compared with."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     POLICY_FIELD_NUMBER: _builtins.int
@@ -193,6 +195,8 @@ Global___TrafficPart: _TypeAlias = TrafficPart  # noqa: Y015
 
 @_typing.final
 class CompareTrafficResponse(_message.Message):
+    """What changed, and what was compared in fact."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORT_FIELD_NUMBER: _builtins.int

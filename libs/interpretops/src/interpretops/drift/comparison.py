@@ -61,8 +61,8 @@ class Bin(_Part):
         window: Share of the window in it.
     """
 
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     reference: float
     window: float
 
