@@ -31,6 +31,7 @@ from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
 from services.gateway.tests.doubles import (
     Steering,
     circuit_double,
+    drift_double,
     job_services,
     running,
     steering_service,
@@ -89,7 +90,12 @@ async def whole_settings(edge_settings, database, steering):
     async with (
         job_services(edge_settings, database) as services,
         running(
-            [*services, steering_service(steering), circuit_double(edge_settings, database)],
+            [
+                *services,
+                steering_service(steering),
+                circuit_double(edge_settings, database),
+                drift_double(edge_settings, database),
+            ],
             edge_settings,
         ) as settings,
     ):

@@ -229,6 +229,16 @@ def circuit_double(settings, database):
     return circuit_service(kit, TenantArtifacts(settings, database))
 
 
+def drift_double(settings, database):
+    """The service of comparisons: the real one, likewise; the policies here are no real artifacts."""
+    from interpretops_steering_gateway.artifacts import TenantArtifacts
+    from interpretops_steering_gateway.drift import Comparer
+    from interpretops_steering_gateway.drift_service import drift_service
+
+    watch = settings.watch.model_copy(update={"reference": "traffic"})
+    return drift_service(Comparer(database, TenantArtifacts(settings, database), watch))
+
+
 @asynccontextmanager
 async def running(services, settings):
     """The settings of an edge that finds these services."""

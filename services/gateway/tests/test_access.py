@@ -35,8 +35,10 @@ EXAMPLES = {
     "model": "smollm2-135m-instruct",
     "name": "jailbreak-v1",
     "version": "1",
+    "alarm_id": "al_01J9Z3W8Q5C2M7N4R6T8V0X1Y3",
 }
 BODIES = {
+    "/alarms/{alarm_id}/acknowledge": {},
     "/policies/{name}/diff": None,
     "/keys/{prefix}/rotate": {},
     "/risk-cards/{artifact_id}/samples/reveal": {"numbers": [0]},
@@ -48,7 +50,8 @@ BODIES = {
 def path_of(route, **known):
     path = re.sub(r":path}", "}", route.path)
     filled = path.format(**{**EXAMPLES, **known})
-    return f"{filled}?from=1&to=1" if route.path.endswith("/diff") else filled
+    queries = {"/policies/{name}/diff": "?from=1&to=1", "/drift/{name}": "?version=1"}
+    return filled + queries.get(route.path, "")
 
 
 async def ask(edge, method, route, headers, **known):

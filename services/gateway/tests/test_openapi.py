@@ -33,6 +33,7 @@ from schemathesis.specs.openapi.checks import (
 from services.gateway.tests.doubles import (
     Steering,
     circuit_double,
+    drift_double,
     job_services,
     running,
     steering_service,
@@ -88,9 +89,10 @@ def running_edge(postgres_server, tmp_path_factory):
         async with tenant_session(database, tenant) as session:
             await add_key(session, issued.record)
         steering = steering_service(Steering(database, settings))
+        engine = [circuit_double(settings, database), drift_double(settings, database)]
         async with (
             job_services(settings, database) as services,
-            running([*services, steering, circuit_double(settings, database)], settings) as whole,
+            running([*services, steering, *engine], settings) as whole,
         ):
             config = uvicorn.Config(create_app(whole), port=0, log_config=None)
             server = uvicorn.Server(config)

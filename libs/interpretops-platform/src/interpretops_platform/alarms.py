@@ -105,15 +105,9 @@ async def close_alarms_of_others(session: AsyncSession, active: set[str]) -> Non
         session: A `tenant_session`.
         active: Ids of the versions that are.
     """
-    gone = (
-        await session.execute(
-            select(Alarm, Policy)
-            .join(Policy, Policy.id == Alarm.policy_id)
-            .where(_OPEN, Alarm.policy_id.not_in(active))
-        )
-    ).all()
-    for alarm, policy in gone:
-        await close_alarm(session, policy, AlarmKind(alarm.kind))
+    gone = await session.scalars(select(Alarm).where(_OPEN, Alarm.policy_id.not_in(active)))
+    for alarm in gone.all():
+        await close_alarm(session, alarm.policy, AlarmKind(alarm.kind))
 
 
 async def acknowledge(
@@ -133,7 +127,9 @@ async def acknowledge(
         AlarmClosedError: When it is closed.
     """
     principal.require(Scope.POLICIES_ACTIVATE)
-    alarm = await session.scalar(select(Alarm).where(Alarm.id == alarm_id).with_for_update())
+    alarm = await session.scalar(
+        select(Alarm).where(Alarm.id == alarm_id).with_for_update(of=Alarm)
+    )
     if alarm is None:
         raise NotFoundError(f"there is no alarm {alarm_id}", fix="list the alarms")
     if alarm.closed_at is not None:
@@ -142,9 +138,8 @@ async def acknowledge(
         alarm.acknowledged_by = principal.subject
         alarm.acknowledged_at = await session.scalar(select(func.clock_timestamp()))
         alarm.note = note
-        policy = (await session.scalars(select(Policy).where(Policy.id == alarm.policy_id))).one()
         body: JSON = {"kind": alarm.kind} if note is None else {"kind": alarm.kind, "note": note}
-        await _note(session, policy, principal.subject, "acknowledge", alarm.id, body)
+        await _note(session, alarm.policy, principal.subject, "acknowledge", alarm.id, body)
         await session.flush()
     return alarm
 

@@ -23,6 +23,7 @@ from interpretops_gateway.routes import (
     artifacts,
     audit,
     circuits,
+    drift,
     features,
     jobs,
     keys,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _ROUTERS = (
     work.routes,
     policies.routes,
+    drift.routes,
     steer.routes,
     playground.routes,
     models.routes,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from fastapi.exceptions import RequestValidationError
+from interpretops_platform.alarms import AlarmClosedError
 from interpretops_platform.annotations import AnnotationChangedError
 from interpretops_platform.artifacts import ArtifactDamagedError
 from interpretops_platform.database.engine import is_transient
@@ -38,6 +39,7 @@ OPENAI = "/v1/"
 _CODES = {
     **PLATFORM_CODES,
     StoreUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    AlarmClosedError: grpc.StatusCode.FAILED_PRECONDITION,
     PolicyStateError: grpc.StatusCode.FAILED_PRECONDITION,
     NotToBeRetriedError: grpc.StatusCode.FAILED_PRECONDITION,
     TenantShreddedError: grpc.StatusCode.NOT_FOUND,

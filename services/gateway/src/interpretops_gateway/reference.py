@@ -40,6 +40,7 @@ TAGS = [
     {"name": "dictionaries", "description": "Learn features (sparse autoencoders)."},
     {"name": "circuits", "description": "Find the heads, MLPs and features behind a risk."},
     {"name": "policies", "description": "Write, check, approve and activate what steers a model."},
+    {"name": "drift", "description": "Whether policies still see what they were fitted on."},
     {"name": "steering", "description": "Answer with and without a policy, side by side."},
     {"name": "openai", "description": "Steered models for any OpenAI client."},
     {"name": "evaluation", "description": "Measure a policy: the Risk Card."},

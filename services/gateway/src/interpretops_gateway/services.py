@@ -16,6 +16,8 @@ from interpretops_protos.v1 import (
     circuit_search_service_pb2_grpc,
     circuit_service_pb2,
     circuit_service_pb2_grpc,
+    drift_service_pb2,
+    drift_service_pb2_grpc,
     eval_service_pb2,
     eval_service_pb2_grpc,
     report_service_pb2,
@@ -42,6 +44,7 @@ _CONTRACTS = {
     "SaeTrainerService": sae_trainer_service_pb2,
     "CircuitSearchService": circuit_search_service_pb2,
     "CircuitService": circuit_service_pb2,
+    "DriftService": drift_service_pb2,
     "SteeringService": steering_service_pb2,
     "EvalService": eval_service_pb2,
     "ReportService": report_service_pb2,
@@ -94,6 +97,11 @@ class Services:
     def steering(self) -> steering_service_pb2_grpc.SteeringServiceAsyncStub:
         """Generation and policies."""
         return self._stub(steering_service_pb2_grpc.SteeringServiceStub, "steering_gateway")
+
+    @property
+    def drift(self) -> drift_service_pb2_grpc.DriftServiceAsyncStub:
+        """Comparisons of traffic."""
+        return self._stub(drift_service_pb2_grpc.DriftServiceStub, "steering_gateway")
 
     @property
     def evaluator(self) -> eval_service_pb2_grpc.EvalServiceAsyncStub:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from interpretops_platform.rpc.call import current_principal
+from interpretops_platform.rpc.server import Service
 from interpretops_platform.security.principal import Scope
 from interpretops_protos.plain import from_plain
 from interpretops_protos.v1 import drift_pb2, drift_service_pb2_grpc
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from interpretops_steering_gateway.drift import Compared, Comparer, Part, ReferenceName
 
-SCOPES = {"CompareTraffic": Scope.POLICIES_READ}
 _REFERENCES: dict[messages.ReferenceKind.ValueType, ReferenceName] = {
     messages.REFERENCE_KIND_FIT: "fit",
     messages.REFERENCE_KIND_TRAFFIC: "traffic",
@@ -55,6 +55,16 @@ class DriftServicer(drift_service_pb2_grpc.DriftServiceServicer):
             parts=request.parts,
         )
         return _told(await self._comparer.compare(current_principal().tenant_id, asked))
+
+
+def drift_service(comparer: Comparer) -> Service:
+    """The service of comparisons."""
+    return Service(
+        messages.DESCRIPTOR.services_by_name["DriftService"],
+        drift_service_pb2_grpc.add_DriftServiceServicer_to_server,
+        DriftServicer(comparer),
+        {"CompareTraffic": Scope.POLICIES_READ},
+    )
 
 
 def _told(found: Compared) -> messages.CompareTrafficResponse:

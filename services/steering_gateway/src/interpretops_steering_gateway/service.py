@@ -35,8 +35,6 @@ from interpretops_platform.security.principal import Scope
 from interpretops_platform.security.uris import UriGuard
 from interpretops_protos.plain import from_plain
 from interpretops_protos.v1 import (
-    drift_service_pb2,
-    drift_service_pb2_grpc,
     generation_pb2,
     model_pb2,
     policy_pb2,
@@ -53,8 +51,7 @@ from pydantic import ValidationError
 from interpretops_steering_gateway.artifacts import TenantArtifacts
 from interpretops_steering_gateway.circuits import circuit_service
 from interpretops_steering_gateway.drift import Comparer, DriftMetrics, keep_comparing
-from interpretops_steering_gateway.drift_service import SCOPES as DRIFT_SCOPES
-from interpretops_steering_gateway.drift_service import DriftServicer
+from interpretops_steering_gateway.drift_service import drift_service
 from interpretops_steering_gateway.generation import (
     Answers,
     Teller,
@@ -412,12 +409,7 @@ async def steering_gateway(kit: ServiceKit) -> AsyncIterator[Serving]:
             SCOPES,
         )
         circuits = circuit_service(kit, artifacts)
-        drift = Service(
-            drift_service_pb2.DESCRIPTOR.services_by_name["DriftService"],
-            drift_service_pb2_grpc.add_DriftServiceServicer_to_server,
-            DriftServicer(comparer),
-            DRIFT_SCOPES,
-        )
+        drift = drift_service(comparer)
         shown = DriftMetrics(kit.metrics)
         watching = asyncio.gather(
             recorder.keep_writing(watch.flush_seconds, ended),

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 JSON = dict[str, Any]
 
@@ -384,6 +384,7 @@ class Alarm(Base):
     acknowledged_by: Mapped[str | None]
     note: Mapped[str | None]
     closed_at: Mapped[datetime | None]
+    policy: Mapped[Policy] = relationship(lazy="joined", innerjoin=True, viewonly=True)
 
 
 class AuditEntry(Base):
