@@ -4,6 +4,46 @@
  */
 
 export interface paths {
+    "/alarms": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Alarms
+         * @description List alarms about policies, newest first.
+         */
+        get: operations["list_alarms_alarms_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/alarms/{alarm_id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Acknowledge Alarm
+         * @description Say that somebody knows of an alarm and sees to it. The first to do so stays named.
+         */
+        post: operations["acknowledge_alarm_alarms__alarm_id__acknowledge_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/analyze": {
         parameters: {
             query?: never;
@@ -367,6 +407,48 @@ export interface paths {
          * @description Call a feature something, wherever it is shown. It is in the audit log.
          */
         put: operations["label_feature_dictionaries__dictionary_id__features__site___feature__label_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/drift": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Drift
+         * @description Compare the latest traffic of every policy in production with its reference.
+         */
+        get: operations["list_drift_drift_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/drift/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Drift
+         * @description Compare a window of a policy's traffic with a reference, and say what to do.
+         *
+         *     Nothing is kept of requests but counts, so any two windows, versions and models can be compared.
+         */
+        get: operations["read_drift_drift__name__get"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -1301,6 +1383,59 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AcknowledgeBody
+         * @description What there is to say about an alarm.
+         * @example {
+         *       "note": "A new client sends prompts in French; fitting again."
+         *     }
+         */
+        AcknowledgeBody: {
+            /** Note */
+            note?: string | null;
+        };
+        /**
+         * AlarmDocument
+         * @description Something about a policy in production that a person has to look at.
+         */
+        AlarmDocument: {
+            /** Acknowledged At */
+            acknowledged_at?: string | null;
+            /** Acknowledged By */
+            acknowledged_by?: string | null;
+            /**
+             * Body
+             * @description Details, as figures.
+             */
+            body: {
+                [key: string]: unknown;
+            };
+            /**
+             * Closed At
+             * @description Set by itself when it is over.
+             */
+            closed_at?: string | null;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "drift" | "evidence_expired" | "canary_missed";
+            /** Note */
+            note?: string | null;
+            /**
+             * Opened At
+             * Format: date-time
+             */
+            opened_at: string;
+            /** Policy */
+            policy: string;
+            /** Problem */
+            problem: string;
+            /** Version */
+            version: number;
+        };
         /**
          * AnalyzeBody
          * @description The behaviour whose circuit is searched, by risky prompts and harmless ones.
@@ -2517,6 +2652,109 @@ export interface components {
             warmup?: number | null;
         };
         /**
+         * DriftDocument
+         * @description A window of a policy's traffic against a reference.
+         */
+        DriftDocument: {
+            /** Model */
+            model: string;
+            /**
+             * Parts
+             * @description Oldest first.
+             */
+            parts: components["schemas"]["TrafficPart"][];
+            /** Policy */
+            policy: string;
+            /**
+             * Reference
+             * @description `fit`: harmless validation prompts; `traffic`: the version's first requests.
+             * @enum {string}
+             */
+            reference: "fit" | "traffic" | "window";
+            /** Reference Since */
+            reference_since?: string | null;
+            /** Reference Until */
+            reference_until?: string | null;
+            /** Reference Version */
+            reference_version: number;
+            report: components["schemas"]["DriftReport"];
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+            /** Version */
+            version: number;
+        };
+        /**
+         * DriftLimits
+         * @description From when on something counts as drift.
+         */
+        DriftLimits: {
+            /** Alpha */
+            alpha: number;
+            /** Feature Change */
+            feature_change: number;
+            /** Firing Change */
+            firing_change: number;
+            /** Psi Drift */
+            psi_drift: number;
+            /** Psi Watch */
+            psi_watch: number;
+            /** Requests */
+            requests: number;
+        };
+        /**
+         * DriftList
+         * @description The traffic of every policy in production.
+         */
+        DriftList: {
+            /** Items */
+            items: components["schemas"]["DriftDocument"][];
+        };
+        /**
+         * DriftReport
+         * @description What came of comparing a window of traffic with a reference.
+         */
+        DriftReport: {
+            /**
+             * Advice
+             * @description What to do.
+             */
+            advice: string[];
+            condition?: components["schemas"]["RateShift"] | null;
+            /**
+             * Features
+             * @description Those that changed most first.
+             */
+            features?: components["schemas"]["RateShift"][];
+            limits: components["schemas"]["DriftLimits"];
+            /** Reasons */
+            reasons: string[];
+            /**
+             * Reference Requests
+             * @default 0
+             */
+            reference_requests: number;
+            /**
+             * Requests
+             * @default 0
+             */
+            requests: number;
+            /** @description Null without a condition. */
+            score?: components["schemas"]["ScoreShift"] | null;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "too_few" | "stable" | "watch" | "drifted";
+        };
+        /**
          * EvalBody
          * @description What to measure: a policy, on suites that it was not fitted on.
          * @example {
@@ -3531,6 +3769,16 @@ export interface components {
              */
             toward: string[];
         };
+        /** Page[AlarmDocument] */
+        Page_AlarmDocument_: {
+            /** Items */
+            items: components["schemas"]["AlarmDocument"][];
+            /**
+             * Next Cursor
+             * @description Give it as `cursor` for the next page; null on the last one.
+             */
+            next_cursor?: string | null;
+        };
         /** Page[ArtifactDocument] */
         Page_ArtifactDocument_: {
             /** Items */
@@ -4154,6 +4402,62 @@ export interface components {
             target_refusal?: number | null;
         };
         /**
+         * RateShift
+         * @description How often something fired, before and now.
+         */
+        RateShift: {
+            /**
+             * Difference
+             * @default 0
+             */
+            difference: number;
+            /**
+             * High
+             * @default 0
+             */
+            high: number;
+            /**
+             * Low
+             * @description Lower end of the difference's 95 % interval.
+             * @default 0
+             */
+            low: number;
+            /**
+             * P
+             * @description Adjusted for all tests of the comparison (Holm).
+             * @default 0
+             */
+            p: number;
+            /**
+             * Psi
+             * @description Of the activations, for a feature.
+             */
+            psi?: number | null;
+            /**
+             * Q
+             * @description False discovery rate among the features.
+             * @default 0
+             */
+            q: number;
+            /**
+             * Reference
+             * @description Share of the reference's requests.
+             * @default 0
+             */
+            reference: number;
+            /**
+             * Unit
+             * @description A feature, such as `layer18.f471`, or `condition`.
+             */
+            unit: string;
+            /**
+             * Window
+             * @description Share of the window's requests.
+             * @default 0
+             */
+            window: number;
+        };
+        /**
          * Readiness
          * @description Whether requests make sense now.
          */
@@ -4387,6 +4691,67 @@ export interface components {
          * @enum {string}
          */
         Scope: "jobs:read" | "jobs:write" | "artifacts:read" | "artifacts:write" | "policies:read" | "policies:write" | "policies:approve" | "policies:activate" | "generate" | "audit:read" | "keys:read" | "keys:write" | "tenants:write";
+        /**
+         * ScoreBin
+         * @description A range of scores, and the share of either side in it.
+         */
+        ScoreBin: {
+            /** High */
+            high?: number | null;
+            /**
+             * Low
+             * @description As a distance from the threshold.
+             */
+            low?: number | null;
+            /**
+             * Reference
+             * @default 0
+             */
+            reference: number;
+            /**
+             * Window
+             * @default 0
+             */
+            window: number;
+        };
+        /**
+         * ScoreShift
+         * @description How the distribution of the condition's scores moved.
+         */
+        ScoreShift: {
+            /** Bins */
+            bins?: components["schemas"]["ScoreBin"][];
+            /**
+             * Ks
+             * @description Largest distance of the distribution functions.
+             * @default 0
+             */
+            ks: number;
+            /**
+             * Ks P
+             * @description Chance of one as large when nothing changed.
+             * @default 0
+             */
+            ks_p: number;
+            /**
+             * Psi
+             * @description Population stability index, over tenths.
+             * @default 0
+             */
+            psi: number;
+            /**
+             * Psi Expected
+             * @description What it would be by chance alone.
+             * @default 0
+             */
+            psi_expected: number;
+            /**
+             * Psi P
+             * @description Chance of one as large when nothing changed.
+             * @default 0
+             */
+            psi_p: number;
+        };
         /**
          * SearchSpec
          * @description How a circuit is searched. What is unset takes the engine's default.
@@ -4892,6 +5257,43 @@ export interface components {
             truncate?: boolean | null;
         };
         /**
+         * TrafficPart
+         * @description A part of the window, against the same reference.
+         */
+        TrafficPart: {
+            /**
+             * Feature Change
+             * @description Largest change of how often a feature fires.
+             */
+            feature_change?: number | null;
+            /**
+             * Firing
+             * @description Share of requests acted on.
+             */
+            firing?: number | null;
+            /** Ks */
+            ks?: number | null;
+            /** Psi */
+            psi?: number | null;
+            /** Requests */
+            requests: number;
+            /**
+             * Since
+             * Format: date-time
+             */
+            since: string;
+            /**
+             * Until
+             * Format: date-time
+             */
+            until: string;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "too_few" | "stable" | "watch" | "drifted";
+        };
+        /**
          * Usage
          * @description Tokens that were read and written.
          */
@@ -4912,6 +5314,169 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    list_alarms_alarms_get: {
+        parameters: {
+            query?: {
+                /** @description Only those that are open, or that are not. */
+                open?: boolean | null;
+                kind?: ("drift" | "evidence_expired" | "canary_missed") | null;
+                policy?: string | null;
+                /** @description Items per page. */
+                limit?: number;
+                /** @description `next_cursor` of the page before, with the same filters. */
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_AlarmDocument_"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    acknowledge_alarm_alarms__alarm_id__acknowledge_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The alarm. */
+                alarm_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["AcknowledgeBody"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlarmDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The alarm is closed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
     analyze_analyze_post: {
         parameters: {
             query?: never;
@@ -6406,6 +6971,168 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    list_drift_drift_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriftList"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description A part of the request is wrong; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The tenant asks for too much at once; wait as long as `Retry-After` says. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description What else went wrong. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+        };
+    };
+    read_drift_drift__name__get: {
+        parameters: {
+            query?: {
+                /** @description Which version; the active one by default. */
+                version?: number | null;
+                /** @description How many of the latest hours to look at. */
+                hours?: number | null;
+                /** @description Or the beginning of the window. In whole hours. */
+                since?: string | null;
+                /** @description And its end; now by default. */
+                until?: string | null;
+                /** @description What with; as configured by default. */
+                reference?: ("fit" | "traffic" | "window") | null;
+                /** @description For `window`: its beginning. In whole hours. */
+                reference_since?: string | null;
+                /** @description And its end. */
+                reference_until?: string | null;
+                /** @description Take the reference from this version. */
+                reference_version?: number | null;
+                /** @description Compare so many parts of the window as well. */
+                parts?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The policy. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DriftDocument"];
+                };
+            };
+            /** @description The caller did not prove who it is. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
+            };
+            /** @description The caller is known and may not do this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemDocument"];
+                    "application/problem+json": components["schemas"]["ProblemDocument"];
+                };
             };
             /** @description A part of the request is wrong; `errors` names the fields. */
             422: {
