@@ -1,0 +1,5 @@
+import { Compare } from "@/features/circuits/Compare";
+
+export default function CircuitComparePage() {
+  return <Compare />;
+}

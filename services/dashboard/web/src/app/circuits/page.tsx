@@ -1,0 +1,5 @@
+import { Circuits } from "@/features/circuits/Circuits";
+
+export default function CircuitsPage() {
+  return <Circuits />;
+}

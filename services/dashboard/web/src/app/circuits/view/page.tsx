@@ -1,0 +1,5 @@
+import { CircuitPage } from "@/features/circuits/CircuitPage";
+
+export default function CircuitViewPage() {
+  return <CircuitPage />;
+}
