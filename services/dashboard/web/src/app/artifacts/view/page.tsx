@@ -1,0 +1,5 @@
+import { Artifact } from "@/features/artifacts/Artifact";
+
+export default function ArtifactPage() {
+  return <Artifact />;
+}

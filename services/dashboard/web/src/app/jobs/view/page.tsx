@@ -1,0 +1,5 @@
+import { Job } from "@/features/jobs/Job";
+
+export default function JobPage() {
+  return <Job />;
+}

@@ -1,0 +1,5 @@
+import { Report } from "@/features/reports/Report";
+
+export default function ReportPage() {
+  return <Report />;
+}

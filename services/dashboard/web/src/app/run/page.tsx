@@ -1,0 +1,5 @@
+import { Run } from "@/features/run/Run";
+
+export default function RunPage() {
+  return <Run />;
+}

@@ -1,0 +1,3 @@
+import { SettingsPage } from "@/features/settings/SettingsPage";
+
+export default SettingsPage;

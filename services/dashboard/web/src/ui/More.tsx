@@ -1,0 +1,25 @@
+import { Button } from "./Button";
+
+interface MoreProps {
+  /** What TanStack Query's infinite query gives. */
+  query: { hasNextPage: boolean; isFetchingNextPage: boolean; fetchNextPage: () => unknown };
+}
+
+/** The button at the end of a list that goes on. */
+export function More({ query }: MoreProps) {
+  if (!query.hasNextPage) return null;
+  return (
+    <p style={{ marginTop: "var(--space-3)" }}>
+      <Button busy={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
+        Show more
+      </Button>
+    </p>
+  );
+}
+
+/** Goes from one page of the edge's lists to the next. */
+export const PAGED = {
+  pageParamName: "cursor",
+  initialPageParam: undefined as string | undefined,
+  getNextPageParam: (page: { next_cursor?: string | null }) => page.next_cursor ?? undefined,
+};
