@@ -179,8 +179,9 @@ def test_the_outside_is_reached_where_values_say_so(rendered):
 
     vpc, agent = "10.0.0.0/16", ("169.254.170.23/32", 80)
     assert reached("tracer") == {(vpc, 5432)}
-    assert reached("edge") == {(vpc, 5432), (vpc, 6379), (vpc, 443), agent}
-    assert reached("worker-sae") == {
+    s3 = {(block, 443) for block in ("3.5.164.0/22", "52.95.128.0/21")}
+    assert reached("edge") == {(vpc, 5432), (vpc, 6379), (vpc, 443), agent} | s3
+    assert reached("worker-sae") == s3 | {
         *((vpc, port) for port in (5432, 6379, 443, 6443)),
         *(("172.20.0.0/16", port) for port in (443, 6443)),
         agent,

@@ -4,6 +4,7 @@ reaches. Deployments, service accounts and network policies all come from this o
 
   image    target of deploy/images/Dockerfile
   args     after the image's entrypoint
+  account  whose service account it runs under; default: its own
   secrets  groups of keys of the Secret, see interpretops.secretKeys
   grpc     port of its gRPC server
   http     port of its HTTP server
@@ -78,6 +79,7 @@ migrate:
 retention:
   image: platform
   args: [retain]
+  account: keeper  # what it does, keepers do too
   secrets: [database_app, database_system, objects, master_key]
   reaches: [database, objects, cloud]
 nightly:

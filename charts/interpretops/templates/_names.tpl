@@ -65,6 +65,8 @@ app.kubernetes.io/part-of: interpretops
 {{- $found := dict -}}
 {{- range $name, $own := .Values.workers -}}
 {{- $worker := mergeOverwrite (deepCopy $.Values.workerDefaults) (deepCopy (default dict $own)) -}}
+{{- /* A selector is one's own or the defaults', so that one can be taken back. */ -}}
+{{- if hasKey (default dict $own) "nodeSelector" -}}{{- $_ := set $worker "nodeSelector" $own.nodeSelector -}}{{- end -}}
 {{- if $worker.enabled -}}
 {{- $_ := set $found $name $worker -}}
 {{- end -}}

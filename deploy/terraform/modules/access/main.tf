@@ -25,7 +25,8 @@ locals {
     worker           = ["list_artifacts", "read_artifacts", "write_artifacts", "use_data_key", "unwrap_tenants"]
     steering-gateway = ["list_artifacts", "read_artifacts", "write_artifacts", "use_data_key", "unwrap_tenants"]
     # Retention looks at objects and deletes them (a HEAD needs the right to read); heads are noted.
-    keeper  = ["list_artifacts", "read_artifacts", "delete_artifacts", "list_anchors", "note_anchors", "use_data_key", "unwrap_tenants"]
+    # Tenants are founded in its pod, which wraps their key.
+    keeper  = ["list_artifacts", "read_artifacts", "delete_artifacts", "list_anchors", "note_anchors", "use_data_key", "wrap_tenants", "unwrap_tenants"]
     migrate = ["list_artifacts", "wrap_tenants"]
     backup  = ["list_artifacts", "read_artifacts", "list_backups", "write_backups", "use_data_key", "list_anchors"]
   }

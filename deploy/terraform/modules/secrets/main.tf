@@ -11,8 +11,10 @@ ephemeral "aws_secretsmanager_random_password" "this" {
     owner         = 40
     app           = 40
     system        = 40
+    scaler        = 40
     pepper        = 32 # 32 characters are the 32 bytes that a key file wants
     identity-keys = 32
+    session-keys  = 32
   }
 
   password_length     = each.value
@@ -50,11 +52,15 @@ resource "aws_secretsmanager_secret_version" "platform" {
   secret_string_wo = jsonencode({
     pepper                                 = base64encode(ephemeral.aws_secretsmanager_random_password.this["pepper"].random_password)
     identity-keys                          = base64encode(ephemeral.aws_secretsmanager_random_password.this["identity-keys"].random_password)
+    session-keys                           = base64encode(ephemeral.aws_secretsmanager_random_password.this["session-keys"].random_password)
     interpretops_database__owner_dsn       = format(local.login, "interpretops", ephemeral.aws_secretsmanager_secret_version.owner.secret_string)
     interpretops_database__app_password    = ephemeral.aws_secretsmanager_random_password.this["app"].random_password
     interpretops_database__system_password = ephemeral.aws_secretsmanager_random_password.this["system"].random_password
     interpretops_database__app_dsn         = format(local.login, "interpretops_app", ephemeral.aws_secretsmanager_random_password.this["app"].random_password)
     interpretops_database__system_dsn      = format(local.login, "interpretops_system", ephemeral.aws_secretsmanager_random_password.this["system"].random_password)
-    interpretops_redis__url                = "rediss://:${var.broker_token}@${var.broker_address}/0"
+    interpretops_database__scaler_password = ephemeral.aws_secretsmanager_random_password.this["scaler"].random_password
+    # KEDA's driver has another word for TLS than ours.
+    scaler-dsn              = replace(format(local.login, "interpretops_scaler", ephemeral.aws_secretsmanager_random_password.this["scaler"].random_password), "?ssl=", "?sslmode=")
+    interpretops_redis__url = "rediss://:${var.broker_token}@${var.broker_address}/0"
   })
 }
