@@ -48,6 +48,7 @@ down: $(READY) ## Stop it; what it keeps is in .io_stack
 test: $(READY) ## All tests but the slow science checks
 	@echo "── testing"
 	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m "not slow and not faults"
+	@$(BIN)/python services/dashboard/check.py test
 
 test-slow: $(READY) ## The multi-minute science checks
 	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m slow
@@ -55,10 +56,11 @@ test-slow: $(READY) ## The multi-minute science checks
 test-faults: $(READY) ## Kill, freeze and empty everything at random for some minutes
 	@$(BIN)/pytest libs/interpretops-platform/tests/faults
 
-lint: $(READY) protos-check ## ruff, mypy --strict, the import rules and the contracts
+lint: $(READY) protos-check ## ruff, mypy --strict, tsc, eslint, the import rules and the contracts
 	@echo "── ruff"  && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "── mypy"  && $(BIN)/mypy $(PACKAGES:%=%/src)
 	@echo "── imports" && $(BIN)/lint-imports
+	@$(BIN)/python services/dashboard/check.py lint
 
 lint-deploy: $(READY) ## Lint the Dockerfile, scripts, workflows and Terraform (a virtual environment of its own)
 	@deploy/lint.sh

@@ -5,6 +5,7 @@ import Link from "next/link";
 
 import { api } from "@/api/client";
 import { useCaller, useMay } from "@/api/session";
+import { AlarmBadge } from "@/features/drift/Alarms";
 import { kindName } from "@/features/jobs/kinds";
 import { JobBadge, PolicyBadge } from "@/ui/Badge";
 import { ErrorState } from "@/ui/ErrorState";
@@ -15,7 +16,7 @@ import styles from "./Overview.module.css";
 
 const RECENT = 24 * 3600 * 1000;
 
-/** What waits for somebody: policies to approve or activate, and work that failed today. */
+/** What waits for somebody: alarms, policies to approve or activate, and work that failed today. */
 export function Attention() {
   const { subject } = useCaller();
   const mayApprove = useMay("policies:approve");
@@ -23,6 +24,7 @@ export function Attention() {
   const failed = api.useQuery("get", "/jobs", {
     params: { query: { state: ["FAILED", "DEAD_LETTERED"], limit: 5 } },
   });
+  const alarms = api.useQuery("get", "/alarms", { params: { query: { open: true, limit: 20 } } });
   if (policies.error) {
     return <ErrorState problem={policies.error} retry={() => void policies.refetch()} compact />;
   }
@@ -32,14 +34,26 @@ export function Attention() {
   const troubles = (failed.data?.items ?? []).filter(
     ({ finished_at: at }) => at && new Date(at).getTime() > since,
   );
+  const open = (alarms.data?.items ?? []).filter(({ acknowledged_at: at }) => !at);
   return (
     <Section title="Waiting for somebody">
-      {waiting.length + troubles.length === 0 ? (
+      {waiting.length + troubles.length + open.length === 0 ? (
         <p className={styles.calm}>
           <CircleCheck size={17} aria-hidden /> Nothing is.
         </p>
       ) : (
         <ul className={styles.attention}>
+          {open.map((alarm) => (
+            <li key={alarm.id}>
+              <AlarmBadge of={alarm} />
+              <Link href={`/drift?policy=${alarm.policy}`}>
+                {alarm.policy}@{alarm.version}
+              </Link>
+              <span className={styles.faint}>
+                {alarm.problem} · <Ago at={alarm.opened_at} />
+              </span>
+            </li>
+          ))}
           {waiting.map((policy) => (
             <li key={policy.name}>
               <PolicyBadge state={policy.state} />

@@ -1,0 +1,5 @@
+import { Drift } from "@/features/drift/Drift";
+
+export default function DriftPage() {
+  return <Drift />;
+}
