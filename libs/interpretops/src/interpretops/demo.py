@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from interpretops.prompts import Redactor, Split
 
 SUITES = "package:eval_suites"
+ALL = 10_000
+"""More than there are of any kind of prompt."""
 
 
 class DemoData:
@@ -87,10 +89,10 @@ class DemoData:
         if risk_class == "toxicity":
             return self._calming()
         return FittingSet(
-            train_risky=self.risky("train", bare=2400, dressed=1000),
-            train_harmless=self.harmless("train", bare=2400, dressed=1000, ordinary=650),
-            validation_risky=self.risky("validation", bare=480, dressed=280),
-            validation_harmless=self.harmless("validation", bare=480, dressed=280, ordinary=250),
+            train_risky=self.risky("train", bare=ALL, dressed=800),
+            train_harmless=self.harmless("train", bare=ALL, dressed=800, ordinary=ALL),
+            validation_risky=self.risky("validation", bare=ALL, dressed=240),
+            validation_harmless=self.harmless("validation", bare=ALL, dressed=240, ordinary=ALL),
         )
 
     def _calming(self) -> FittingSet:
@@ -143,5 +145,5 @@ def search_spec() -> SearchSpec:
 
 
 def propose_spec() -> ProposeSpec:
-    """The defaults."""
-    return ProposeSpec()
+    """The defaults, with more answers to choose the strength by and fewer other balances to pick from."""
+    return ProposeSpec(check_prompts=48, front_budgets=(0.01, 0.04))

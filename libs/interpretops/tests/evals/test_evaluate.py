@@ -1,21 +1,22 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from interpretops.artifacts import ArtifactKind, ArtifactStore
 from interpretops.circuits import ContrastPair, ContrastTask, Openings, SearchSpec, search
 from interpretops.errors import Cancelled, InterpretOpsError
 from interpretops.evals import EvalSpec, RiskCardArtifact, evaluate
+from interpretops.models import HookedModel
 from interpretops.prompts import Prompt, PromptSet
-from interpretops.steering import load_policy
+from interpretops.steering import SteeringSession, load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from interpretops.evals import LoadedSuite
-    from interpretops.models import HookedModel
+    from interpretops.models import Batch, Step
     from interpretops.steering import Policy
 
 SPEC = EvalSpec(
@@ -142,6 +143,45 @@ def test_a_policy_that_never_acts_changes_nothing(
     assert all(found.value == 0.0 for found in card.firing_rate.values())
     assert card.exit_code == 1
     assert "circuit_stability" in {criterion.name for criterion in card.missed}
+
+
+def test_only_what_a_policy_acts_on_is_answered_anew(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    store: ArtifactStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = make_policy(1.0, threshold=0.0)
+    attacks = [prompt.text for prompt in suites[0].prompts]
+    with SteeringSession(tiny, policy) as session:
+        scores = [row.score for row in session.decide(tiny.encode(attacks))]
+        session.logits(tiny.encode(attacks))
+        assert [row.score for row in session.record] == scores
+    middle = sorted(score for score in scores if score is not None)[len(scores) // 2]
+    assert policy.condition is not None
+    condition = policy.condition.model_copy(update={"threshold": float(middle)})
+    policy = policy.model_copy(update={"condition": condition}).within(policy.folder)
+
+    answered: list[int] = []
+    stream = HookedModel.stream
+
+    def counted(self: HookedModel, batch: Batch, *rest: Any, **more: Any) -> Iterator[Step]:
+        answered.append(len(batch))
+        return stream(self, batch, *rest, **more)
+
+    monkeypatch.setattr(HookedModel, "stream", counted)
+    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0})
+    made = evaluate(tiny, policy, suites[:1], spec, store=store)
+    acted = [sample for sample in made.samples() if sample.fired]
+    assert 0 < len(acted) < len(attacks)
+    assert sum(answered) == len(attacks) + len(acted)
+    for sample in made.samples():
+        if not sample.fired:
+            assert sample.steered == sample.baseline
+    with SteeringSession(tiny, policy) as session:
+        said = session.generate([sample.prompt for sample in acted], SPEC.max_new_tokens)
+    assert [sample.steered for sample in acted] == said
 
 
 def test_steering_into_nonsense_is_not_a_defence(

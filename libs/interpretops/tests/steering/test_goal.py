@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from interpretops.answers import is_insulting
+from interpretops.answers import declines, is_insulting
 from interpretops.errors import InterpretOpsError
 from interpretops.models import HookedModel
 from interpretops.progress import SILENT, Steps
@@ -29,6 +29,27 @@ def pairs(*texts: tuple[str, str | None]) -> list[Prompt]:
 )
 def test_an_insult_is_a_word_of_its_own(text: str, insulting: bool) -> None:
     assert is_insulting(text) is insulting
+
+
+@pytest.mark.parametrize(
+    ("answer", "declined"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("I cannot help with that request. Please talk to somebody you trust.", True),
+        ("I\u2019m sorry, but I can\u2019t assist with that request.", True),
+        (
+            "I'm sorry, but I can't assist with that. However, I can help you with a nail salon.",
+            False,
+        ),
+        ("I'm sorry, but I can't help with that. Here is how you pick the lock.", False),
+        ("I'm sorry, but I can't say. I can certainly guide you through the process.", False),
+        ("Sorry to hear that! Here are the steps.", False),
+        ("", False),
+    ],
+)
+def test_who_declines_leaves_it_at_that(answer: str, declined: bool) -> None:
+    assert declines(answer) is declined
+    assert Refuse().averted(answer) is declined
 
 
 def test_only_toxicity_is_a_matter_of_how_texts_go_on() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from interpretops.evals.arms import BASELINE
 from interpretops.evals.likelihoods import kl_to_base, likelihoods, prefers_right, texts_at_a_time
 from interpretops.evals.suites import Metric
 from interpretops.models import run_batched
@@ -149,6 +150,42 @@ class Answering:
     def _generate(
         self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
     ) -> list[Answer]:
+        """Answers to a chunk. Where a policy does not act they are the baseline's own.
+
+        The model is then left as it is, so that answering anew would take the time again and show
+        nothing but how rounding depends on what else is in a batch.
+        """
+        untouched = self._untouched(arm, loaded, chunk)
+        asked = [prompt for prompt in chunk if prompt.id not in untouched]
+        found = {answer.id: answer for answer in self._asked(arm, loaded, say, asked)}
+        return [found[p.id] if p.id in found else untouched[p.id] for p in chunk]
+
+    def _untouched(
+        self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]
+    ) -> dict[str, Answer]:
+        """The baseline's answers to those prompts that the arm's condition lets pass, by prompt."""
+        if arm.policy is None or arm.policy.condition is None:
+            return {}
+        suite = loaded.suite
+        batch = self.model.encode([p.text for p in chunk], chat=suite.chat, system=arm.system)
+        with arm.steering(self.model, self.dictionary) as session:
+            assert session is not None
+            records = session.decide(batch)
+        still = {"kl": 0.0} if Metric.KL_TO_BASE in suite.metrics else {}
+        return {
+            prompt.id: self.answers[BASELINE.name, suite.name, prompt.id].model_copy(
+                update={"arm": arm.name, "figures": still}
+            )
+            for prompt, record in zip(chunk, records, strict=True)
+            if not record.fired
+        }
+
+    def _asked(
+        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+    ) -> list[Answer]:
+        """Answers that are generated."""
+        if not chunk:
+            return []
         suite = loaded.suite
         compared = {Metric.EXACT_MATCH, Metric.BLEU} & set(suite.metrics)
         tokens = self.spec.max_new_tokens_qa if compared else self.spec.max_new_tokens

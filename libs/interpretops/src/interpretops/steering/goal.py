@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from interpretops.answers import REFUSALS, is_insulting, is_repetitive, opens_with_refusal
+from interpretops.answers import (
+    REFUSALS,
+    declines,
+    is_insulting,
+    is_repetitive,
+    opens_with_refusal,
+)
 from interpretops.errors import InterpretOpsError
 from interpretops.steering.objective import AnswerObjective
 from interpretops.steering.probe import template_tail
@@ -68,8 +74,8 @@ class Refuse:
         return AnswerObjective(model, texts, REFUSALS, tail=self.tail(model), steps=steps)
 
     def averted(self, answer: str) -> bool:
-        """Whether it opens with a refusal."""
-        return opens_with_refusal(answer)
+        """Whether it declines, and does not go on after that."""
+        return declines(answer)
 
     def withheld(self, answer: str) -> bool:
         """The same: to a harmless prompt, a refusal is a loss."""

@@ -5,8 +5,8 @@ prompt by a softmax of their projection on its query, and averages their project
 makes a request risky often stands in a few of its tokens, which a mean over all of them drowns and a
 last token half forgets. The end of the chat template is among the tokens: it has read the whole prompt.
 
-Several such probes, each fitted to its own Bayesian bootstrap of the topics, decide by their mean log-odds:
-on validation that catches half as many harmless prompts at the recall of one of them. They read several
+Several such probes, each fitted to its own weighing of the topics, decide by their mean log-odds: on
+validation that catches half as many harmless prompts at the recall of one of them. They read several
 layers: words and phrases earlier, what they amount to later.
 """
 
@@ -32,15 +32,18 @@ if TYPE_CHECKING:
 Kinds = tuple[torch.Tensor, torch.Tensor]
 """Scores of bare prompts, and of prompts dressed in a wrapper."""
 
-MEMBERS = 4
+MEMBERS = 8
 """Probes whose mean decides. What one of them alone is sure of, others do not confirm."""
-HEADS = 4
+HEADS = 2
 """Heads of each member, at each layer."""
-EPOCHS = 8
+EPOCHS = 12
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1.0
 DROPOUT = 0.2
+TOKEN_DROPOUT = 0.1
+"""Share of tokens that fitting leaves out at a time, so that a request is not known by one word alone."""
 BATCH = 64
+_HOST = torch.device("cpu")
 LONGEST = 256
 """Tokens of its own of a prompt that fitting looks at, its last ones."""
 
@@ -53,13 +56,16 @@ class PromptTokens:
 
     Attributes:
         shared: `[tokens, d_model]` bfloat16 of each layer: what every prompt begins with.
-        own: `[tokens, d_model]` bfloat16 of each layer: what follows, one prompt after another.
+        own: `[tokens, d_model]` bfloat16 of each layer: what follows, one prompt after another. They
+            stay in the memory of the host, which has room for many prompts.
         lengths: How many tokens each prompt has of its own, `[prompts]`.
+        device: Where a probe of them is computed: the model's.
     """
 
     shared: dict[int, torch.Tensor]
     own: dict[int, torch.Tensor]
     lengths: torch.Tensor
+    device: torch.device
 
     def batches(self, rows: torch.Tensor, size: int) -> list[torch.Tensor]:
         """Rows in batches of like lengths: in each run of eight batches, the shorter ones first."""
@@ -69,13 +75,16 @@ class PromptTokens:
         return found
 
     def padded(self, layer: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Own tokens of some prompts, `[rows, tokens, d_model]` float32, and which of them are real."""
+        """Own tokens of some prompts, `[rows, tokens, d_model]` float32, and which of them are real.
+
+        Both are on the probe's device.
+        """
         lengths = self.lengths[rows]
         starts = (self.lengths.cumsum(0) - self.lengths)[rows]
         place = torch.arange(int(lengths.max()) if len(rows) else 0)
         real = place < lengths[:, None]
         index = (starts[:, None] + place).clamp(max=max(0, len(self.own[layer]) - 1))
-        return self.own[layer][index].float(), real
+        return self.own[layer][index].to(self.device).float(), real.to(self.device)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,10 @@ class ProbeHeads:
 
     queries: torch.Tensor
     values: torch.Tensor
+
+    def to(self, device: torch.device) -> ProbeHeads:
+        """The same heads on a device."""
+        return ProbeHeads(self.queries.to(device), self.values.to(device))
 
     def readings(self, shared: torch.Tensor, own: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """What each head reads, `[rows, heads]`, in prompts of the tokens `shared` and `own`."""
@@ -122,7 +135,8 @@ class ProbeWeights:
         for batch in tokens.batches(rows, 256):
             for layer, heads in self.heads.items():
                 own, real = tokens.padded(layer, batch)
-                found[batch] += heads.readings(tokens.shared[layer].float(), own, real).sum(1)
+                read = heads.to(tokens.device).readings(tokens.shared[layer].float(), own, real)
+                found[batch] += read.sum(1).cpu()
         return found[rows]
 
 
@@ -193,13 +207,13 @@ class Labelled:
     def weights(self, seed: int) -> torch.Tensor:
         """What each prompt weighs for each member of the probe, `[prompts, MEMBERS]`, 1 on average.
 
-        Every topic weighs the same, times a draw of its own: a Bayesian bootstrap over topics, so that
-        members differ in which topics they know best.
+        Every topic weighs the same, times a draw of its own: halfway to a Bayesian bootstrap over topics,
+        so that members differ in which topics they know best, and none is blind to many.
         """
         size = Counter(self.topics)
         names = sorted(size)
         generator = torch.Generator().manual_seed(seed)
-        draws = torch.empty(len(names), MEMBERS).exponential_(generator=generator)
+        draws = torch.empty(len(names), MEMBERS).exponential_(generator=generator) / 2 + 0.5
         of = dict(zip(names, draws, strict=True))
         weights = torch.stack([of[topic] / size[topic] for topic in self.topics])
         return weights / weights.mean(0)
@@ -309,13 +323,12 @@ def prompt_tokens(
     rows = [model.token_ids(prompt, chat=chat) for prompt in prompts]
     beginning = common_prefix(rows)
     prefix = Prefix.run(model, beginning)
-    shared = {layer: torch.zeros(0, model.d_model, dtype=torch.bfloat16) for layer in layers}
+    nothing = torch.zeros(0, model.d_model, dtype=torch.bfloat16, device=model.device)
+    shared = dict.fromkeys(layers, nothing)
     if beginning:
         alone = Batch.from_ids([beginning], pad_id=model.pad_id, device=model.device)
         captured = model.capture(alone, list(sites.values()))
-        shared = {
-            layer: captured[site][0, 1:].to("cpu", torch.bfloat16) for layer, site in sites.items()
-        }
+        shared = {layer: captured[site][0, 1:].to(torch.bfloat16) for layer, site in sites.items()}
     # The first token is never read; where prompts share none, it is the first of each.
     first = 0 if beginning else 1
     ends = [max(first, len(row) - prefix.length) for row in rows]
@@ -351,7 +364,7 @@ def prompt_tokens(
         return [None] * len(chunk)
 
     run_batched(by_length, run, batch_size)
-    return PromptTokens(shared, own, lengths)
+    return PromptTokens(shared, own, lengths, model.device)
 
 
 def threshold_for(scores: Sequence[torch.Tensor], budget: float) -> float:
@@ -391,62 +404,76 @@ def _fit(
     seed: int,
     steps: Steps,
 ) -> ProbeWeights:
-    """AdamW on each member's cross-entropy, in standardised coordinates that are folded into the heads."""
+    """AdamW on each member's cross-entropy, in standardised coordinates that are folded into the heads.
+
+    All that is drawn is drawn on the host, so that a seed means the same on every device.
+    """
+    device = tokens.device
     targets = risky.float()[:, None].expand(-1, MEMBERS)
-    scales = {layer: _scale(own) for layer, own in tokens.own.items()}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        heads = {
-            layer: ProbeHeads(
-                (torch.randn(MEMBERS * HEADS, own.shape[1]) * 0.02).requires_grad_(),
-                (torch.randn(MEMBERS * HEADS, own.shape[1]) * 0.01).requires_grad_(),
+    shared = {layer: found.float() for layer, found in tokens.shared.items()}
+    scales = {layer: tuple(x.to(device) for x in _scale(own)) for layer, own in tokens.own.items()}
+    draw = torch.Generator().manual_seed(seed)
+    heads = {
+        layer: ProbeHeads(
+            *(
+                (torch.randn(MEMBERS * HEADS, own.shape[1], generator=draw) * size)
+                .to(device)
+                .requires_grad_()
+                for size in (0.02, 0.01)
             )
-            for layer, own in tokens.own.items()
-        }
-        bias = torch.zeros(MEMBERS, requires_grad=True)
-        parameters = [part for each in heads.values() for part in (each.queries, each.values)]
-        groups: list[dict[str, Any]] = [
-            {"params": parameters},
-            {"params": [bias], "weight_decay": 0.0},
-        ]
-        optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            LEARNING_RATE,
-            total_steps=EPOCHS * len(tokens.batches(rows, BATCH)),
-            pct_start=0.1,
         )
-        for _ in range(EPOCHS):
-            batches = tokens.batches(rows[torch.randperm(len(rows))], BATCH)
-            for i in torch.randperm(len(batches)).tolist():
-                batch = batches[i]
-                logits = bias.expand(len(batch), -1)
-                for layer, each in heads.items():
-                    own, real = tokens.padded(layer, batch)
-                    mean, deviation = scales[layer]
-                    # Scaling and dropping coordinates of the heads costs less than of every token.
-                    kept = torch.nn.functional.dropout(torch.ones_like(mean), DROPOUT) / deviation
-                    scaled = ProbeHeads(each.queries * kept, each.values * kept)
-                    read = scaled.readings(tokens.shared[layer].float(), own, real)
-                    read = read - scaled.values @ mean
-                    logits = logits + read.view(len(batch), MEMBERS, HEADS).sum(-1)
-                losses = torch.nn.functional.binary_cross_entropy_with_logits(
-                    logits, targets[batch], importance[batch], reduction="none"
+        for layer, own in tokens.own.items()
+    }
+    bias = torch.zeros(MEMBERS, device=device, requires_grad=True)
+    parameters = [part for each in heads.values() for part in (each.queries, each.values)]
+    groups: list[dict[str, Any]] = [
+        {"params": parameters},
+        {"params": [bias], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        LEARNING_RATE,
+        total_steps=EPOCHS * len(tokens.batches(rows, BATCH)),
+        pct_start=0.1,
+    )
+    for _ in range(EPOCHS):
+        batches = tokens.batches(rows[torch.randperm(len(rows), generator=draw)], BATCH)
+        for i in torch.randperm(len(batches), generator=draw).tolist():
+            batch = batches[i]
+            logits = bias.expand(len(batch), -1)
+            longest = int(tokens.lengths[batch].max())
+            seen = (torch.rand(len(batch), longest, generator=draw) >= TOKEN_DROPOUT).to(device)
+            for layer, each in heads.items():
+                own, real = tokens.padded(layer, batch)
+                mean, deviation = scales[layer]
+                real = real & seen
+                # Scaling and dropping coordinates of the heads costs less than of every token.
+                kept = (torch.rand(len(mean), generator=draw) >= DROPOUT).to(device) / (1 - DROPOUT)
+                scaled = ProbeHeads(
+                    each.queries * (kept / deviation), each.values * (kept / deviation)
                 )
-                loss = losses.mean(0).sum()  # the members learn side by side, not from one another
-                optimiser.zero_grad()
-                torch.autograd.backward(loss)
-                optimiser.step()
-                schedule.step()
-            steps.advance()
+                read = scaled.readings(shared[layer], own, real) - scaled.values @ mean
+                logits = logits + read.view(len(batch), MEMBERS, HEADS).sum(-1)
+            losses = torch.nn.functional.binary_cross_entropy_with_logits(
+                logits,
+                targets[batch].to(device),
+                importance[batch].to(device),
+                reduction="none",
+            )
+            loss = losses.mean(0).sum()  # the members learn side by side, not from one another
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
+        steps.advance()
     folded: dict[int, ProbeHeads] = {}
     offset = float(bias.detach().mean())
     for layer, each in heads.items():
         mean, deviation = scales[layer]
-        folded[layer] = ProbeHeads(
-            each.queries.detach() / deviation, each.values.detach() / deviation / MEMBERS
-        )
-        offset -= float((folded[layer].values @ mean).sum())
+        values = each.values.detach() / deviation / MEMBERS
+        folded[layer] = ProbeHeads(each.queries.detach() / deviation, values).to(_HOST)
+        offset -= float((values @ mean).sum())
     return ProbeWeights(folded, offset)
 
 

@@ -62,6 +62,10 @@ T = TypeVar("T")
 
 DIRECTIONS = "directions.safetensors"
 EVIDENCE = "fit.json"
+TRIED_TOKENS = 32
+"""Length of answers that are tried: as long as those that a Risk Card is made of."""
+REFERENCE_PROMPTS = 160
+"""So many prompts of each kind tell what a policy sees of ordinary traffic."""
 DEGENERATION_BUDGET = 0.02
 """Rise of the share of degenerate answers above which a strength is too much."""
 CONDITION_DEPTHS = (0.55, 0.78, 1.0)
@@ -85,12 +89,14 @@ class ProposeSpec(BaseModel):
     Attributes:
         policy_id: The policy's name.
         target_class: The risk it is for, which decides what is done about it (see `goal_for`).
-        false_positive_budget: Share of harmless prompts the condition may fire on, out of fold. Half of
-            the collateral budget of 5 %, as prompts of topics never seen fare worse than these.
+        false_positive_budget: Share of harmless prompts the condition may fire on, out of fold. Less
+            than half of the collateral budget of 5 %, as prompts of topics never seen fare worse than
+            these, and those that only sound risky worst of all.
         target_refusal: Share of risky validation prompts whose risk must be averted when the policy
             acts; the weakest candidate that reaches it is chosen.
         max_features: How many features may be held.
-        answer_tokens: How many first answer tokens are steered.
+        answer_tokens: How many first answer tokens are steered: a whole refusal and its end. Let go
+            of earlier, a small model says that it cannot help, and then does.
         fit_prompts: Risky training prompts the strengths are fitted on.
         check_prompts: Risky validation prompts that are answered to choose the strength.
         steps: Steps of Adam.
@@ -108,10 +114,10 @@ class ProposeSpec(BaseModel):
 
     policy_id: str = "jailbreak-v1"
     target_class: str = "jailbreak"
-    false_positive_budget: float = Field(default=0.025, gt=0, lt=0.5)
+    false_positive_budget: float = Field(default=0.02, gt=0, lt=0.5)
     target_refusal: float = Field(default=0.95, gt=0, le=1)
     max_features: int = Field(default=12, ge=0, le=256)
-    answer_tokens: int = Field(default=8, ge=1)
+    answer_tokens: int = Field(default=16, ge=1)
     fit_prompts: int = Field(default=32, ge=1)
     check_prompts: int = Field(default=32, ge=1)
     steps: int = Field(default=24, ge=1)
@@ -371,8 +377,8 @@ def propose_policy(
         reference = measure_reference(
             model,
             policy,
-            [prompt.text for prompt in data.validation_harmless],
-            [prompt.text for prompt in data.validation_risky],
+            [prompt.text for prompt in _spread(data.validation_harmless, REFERENCE_PROMPTS)],
+            [prompt.text for prompt in _spread(data.validation_risky, REFERENCE_PROMPTS)],
             dictionary=dictionary,
             chat=goal.chat,
             monitor=monitor,
@@ -712,7 +718,7 @@ def _answers(
     """Answers of the length that shows a refusal, under a policy without condition or none."""
 
     def run(chunk: Sequence[str]) -> list[str]:
-        answers: list[str] = session.generate(list(chunk), 24, chat=goal.chat)
+        answers: list[str] = session.generate(list(chunk), TRIED_TOKENS, chat=goal.chat)
         return answers
 
     answers: list[str] = []

@@ -60,9 +60,8 @@ def traffic_of(
     with torch.inference_mode(), watching as session:
 
         def run(chunk: Sequence[str]) -> list[RowRecord]:
-            session.logits(model.encode(chunk, chat=chat), last_only=True)
             steps.advance(len(chunk))
-            return session.record
+            return session.decide(model.encode(chunk, chat=chat))
 
         for record in run_batched(sorted(prompts, key=len), run, batch_size):
             see(traffic, record)

@@ -112,6 +112,16 @@ class SteeringSession:
         """Logits under the policies in force; see `HookedModel.logits`."""
         return self.model.logits(batch, last_only=last_only)
 
+    def decide(self, batch: Batch) -> list[RowRecord]:
+        """What the policies make of prompts, which are run no further than the policies look."""
+        bounds = [bound for bound in self._bounds if bound is not None]
+        sites = [reading.site for bound in bounds for reading in bound.readings]
+        sites += [watch.site for bound in bounds for watch in bound.watches]
+        last = max((site.layer or 0 for site in sites), default=None)
+        where = Address("embeddings") if last is None else Address("resid_post", last)
+        self.model.capture(batch, [where])
+        return self.record
+
     @property
     def record(self) -> list[RowRecord]:
         """What happened to each row of the last batch that was run."""
