@@ -19,6 +19,7 @@ from interpretops_platform.telemetry.metrics import Metrics
 from interpretops_platform.telemetry.traces import configure_tracing
 from sqlalchemy import text
 
+from interpretops_service.accelerator import show_accelerator
 from interpretops_service.errors import MissingArtifactError
 from interpretops_service.intake import Intake
 
@@ -90,6 +91,7 @@ async def serve(name: str, factory: ServiceFactory, settings: Settings) -> None:
     configure_logging(name, level=telemetry.log_level)
     traces = configure_tracing(name, telemetry)
     kit = ServiceKit(settings, Database(settings, name=name), Metrics.of_process(), asyncio.Event())
+    show_accelerator(kit.metrics)
     exposition = None
     if telemetry.metrics_port is not None:
         exposition = kit.metrics.expose(telemetry.metrics_host, telemetry.metrics_port)

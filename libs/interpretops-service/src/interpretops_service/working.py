@@ -19,6 +19,7 @@ from interpretops_platform.telemetry.logs import bound, configure_logging
 from interpretops_platform.telemetry.metrics import JOB_SECONDS, Metrics
 from interpretops_platform.telemetry.traces import configure_tracing, continued
 
+from interpretops_service.accelerator import show_accelerator
 from interpretops_service.registry import handler_factory, require_handlers
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class ForkedHandlers:
         signals.worker_process_shutdown.connect(flush, weak=False)
         metrics = Metrics.of_process()
         self._metrics = JobMetrics(metrics, self._kinds)
+        show_accelerator(metrics)
         if telemetry.metrics_port is not None:
             metrics.expose(telemetry.metrics_host, telemetry.metrics_port)
 

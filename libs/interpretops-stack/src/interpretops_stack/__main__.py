@@ -19,6 +19,7 @@ from interpretops_stack.installation import (
     make_secrets,
     prepare,
     write_settings,
+    write_targets,
 )
 
 logger = logging.getLogger(__name__)
@@ -35,11 +36,12 @@ def supervise(folder: StackFolder, given: Path | None, edge_port: int, workers: 
 
     with folder.hold():
         make_secrets(folder)
-        addresses = choose_addresses(folder, edge_port)
+        addresses = choose_addresses(folder, edge_port, workers)
         postgres = EmbeddedPostgres(folder.path / "postgres", port=addresses.postgres)
         valkey = EmbeddedValkey(folder.path / "valkey", port=addresses.valkey)
         postgres.initialise()
         write_settings(folder, given, addresses, postgres.url)
+        write_targets(folder, addresses)
         programs = platform_programs(
             folder, addresses, postgres=postgres, valkey=valkey, workers=workers
         )

@@ -49,6 +49,11 @@ class StackFolder:
         return self.secrets / "admin-key.unseen"
 
     @property
+    def targets(self) -> Path:
+        """Where each program shows its metrics, as Prometheus reads it."""
+        return self.path / "prometheus-targets.json"
+
+    @property
     def logs(self) -> Path:
         """What each process writes."""
         return self.path / "logs"

@@ -49,6 +49,7 @@ class Addresses(NamedTuple):
     postgres: int
     valkey: int
     services: dict[str, int]
+    metrics: dict[str, int]
 
     @property
     def edge_url(self) -> str:
@@ -61,9 +62,15 @@ class Addresses(NamedTuple):
         return f"http://127.0.0.1:{self.dashboard}"
 
 
-def choose_addresses(folder: StackFolder, edge_port: int) -> Addresses:
+def worker_names(count: int) -> list[str]:
+    """What the processes that work on jobs are called."""
+    return [f"worker-{number}" if count > 1 else "worker" for number in range(1, count + 1)]
+
+
+def choose_addresses(folder: StackFolder, edge_port: int, workers: int = 1) -> Addresses:
     """The ports of the last run where they are free, else others."""
-    names = ("postgres", "valkey", *SERVICES)
+    measured = ("keeper", *worker_names(workers), *SERVICES)
+    names = ("postgres", "valkey", *SERVICES, *(f"metrics of {name}" for name in measured))
     remembered = folder.secrets / "ports.json"
     before: dict[str, int] = {}
     with suppress(OSError, ValueError):
@@ -71,8 +78,22 @@ def choose_addresses(folder: StackFolder, edge_port: int) -> Addresses:
     chosen = free_ports(names, before)
     write_privately(remembered, json.dumps(chosen).encode())
     services = {name: chosen[name] for name in SERVICES}
+    metrics = {name: chosen[f"metrics of {name}"] for name in measured}
     dashboard = free_port_from(edge_port + DASHBOARD_AFTER_EDGE)
-    return Addresses(edge_port, dashboard, chosen["postgres"], chosen["valkey"], services)
+    return Addresses(edge_port, dashboard, chosen["postgres"], chosen["valkey"], services, metrics)
+
+
+def write_targets(folder: StackFolder, addresses: Addresses) -> None:
+    """Write where each program shows its metrics, as Prometheus reads it (`file_sd_configs`)."""
+    ports = {"edge": addresses.edge, **addresses.metrics}
+    targets = [
+        {
+            "targets": [f"127.0.0.1:{port}"],
+            "labels": {"job": name.replace("_", "-"), "instance": f"{name}:{port}"},
+        }
+        for name, port in ports.items()
+    ]
+    folder.targets.write_text(json.dumps(targets, indent=1))
 
 
 def write_settings(

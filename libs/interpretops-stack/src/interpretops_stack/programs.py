@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from interpretops_stack.installation import SERVICES
+from interpretops_stack.installation import SERVICES, worker_names
 from interpretops_stack.program import Program, answers_http, serves_grpc
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ def platform_programs(
     kinds = installed("interpretops.handlers")
     config = ("--config", str(folder.config))
     python = sys.executable
+
+    def showing(name: str) -> dict[str, str]:
+        return {"INTERPRETOPS_TELEMETRY__METRICS_PORT": str(addresses.metrics[name])}
+
     return [
         Program(
             "postgres",
@@ -91,16 +95,18 @@ def platform_programs(
             "relays jobs, reaps lost leases",
             (python, "-m", "interpretops_platform", "keep", *config),
             stage=2,
+            environment=showing("keeper"),
         ),
         *(
             Program(
-                f"worker-{number}" if workers > 1 else "worker",
+                name,
                 "does the jobs, one at a time",
                 (*_YIELDING, python, "-m", "interpretops_service", "work", *kinds, *config),
                 stage=2,
                 grace_seconds=60,
+                environment=showing(name),
             )
-            for number in range(1, workers + 1)
+            for name in worker_names(workers)
         ),
         *(
             Program(
@@ -110,6 +116,7 @@ def platform_programs(
                 stage=2,
                 ready=serves_grpc(addresses.services[name]),
                 port=addresses.services[name],
+                environment=showing(name),
             )
             for name in SERVICES
             if name in services

@@ -17,6 +17,7 @@ from interpretops.evals.judging import judge_answers
 from interpretops.evals.latency import time_policy
 from interpretops.evals.sampling import limited, shared_prompts
 from interpretops.evals.spec import EvalSpec
+from interpretops.evals.suites import Metric
 from interpretops.progress import SILENT
 from interpretops.steering import store_policy
 
@@ -171,11 +172,17 @@ def _commit(draft: Draft, card: RiskCard, evidence: Evidence) -> str:
         for c in card.win_line
         if c.source == "win line"
     }
+    refusals = [
+        suite.metrics[Metric.OVER_REFUSAL_RATE].steered.value
+        for suite in card.suites
+        if Metric.OVER_REFUSAL_RATE in suite.metrics
+    ]
     manifest = draft.commit(
         summary={
             "passed": card.passed,
             "missed": [criterion.name for criterion in card.missed],
             **figures,
+            "over_refusal_rate": round(max(refusals), 4) if refusals else None,
         },
         redactions=redactions,
     )
