@@ -15,6 +15,7 @@ test("the whole job runs from the page, to the report, though the page is left m
   await page.getByLabel("Layers").fill("1");
   await page.getByLabel("A risky answer begins with").fill("No");
   await page.getByLabel("A harmless one begins with").fill("Yes");
+  await page.getByLabel("Policy").selectOption("damp@1");
   await page.getByLabel("Pairs of your own").fill(PAIRS);
   await page.getByRole("button", { name: "Run" }).click();
   const made = page.getByRole("main").getByLabel("done");

@@ -19,6 +19,8 @@ export function RunForm({ onBegin }: { onBegin: (settings: RunSettings) => void 
   const [riskClass, setRiskClass] = useState("jailbreak");
   const [size, setSize] = useState<SizeName>("small");
   const [pairs, setPairs] = useState("");
+  const policies = api.useQuery("get", "/policies", { params: { query: { limit: 200 } } });
+  const [policy, setPolicy] = useState("");
   const [toward, setToward] = useState("");
   const [against, setAgainst] = useState("");
   const [wrong, setWrong] = useState<{ layers?: string; pairs?: string; openings?: string }>({});
@@ -43,7 +45,7 @@ export function RunForm({ onBegin }: { onBegin: (settings: RunSettings) => void 
     }
     setWrong(found);
     if (numbers && read && found.openings === undefined) {
-      onBegin({ model: model.trim(), layers: numbers, riskClass, size, pairs: read, ...openings });
+      onBegin({ model: model.trim(), layers: numbers, riskClass, size, policy, pairs: read, ...openings });
     }
   };
   return (
@@ -85,6 +87,18 @@ export function RunForm({ onBegin }: { onBegin: (settings: RunSettings) => void 
               {Object.entries(SIZES).map(([name, { label }]) => (
                 <option key={name} value={name}>
                   {label}
+                </option>
+              ))}
+            </select>
+          )}
+        </Field>
+        <Field label="Policy" hint="Which one is measured and reported on.">
+          {(field) => (
+            <select {...field} value={policy} onChange={(event) => setPolicy(event.target.value)}>
+              <option value="">Fit one to the circuit</option>
+              {policies.data?.items.map(({ name, version }) => (
+                <option key={name} value={`${name}@${version}`}>
+                  {name}@{version}
                 </option>
               ))}
             </select>

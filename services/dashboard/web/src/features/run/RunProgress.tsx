@@ -31,7 +31,7 @@ export function RunProgress({ id, settings }: { id: string; settings: RunSetting
                 <p className={styles.stepTitle}>
                   <b>{title}</b> <span className={styles.faint}>{what}</span>
                 </p>
-                {result && <ArtifactLink id={result} />}
+                {result && (job ? <ArtifactLink id={result} /> : result)}
                 {job && !result && !failed && (
                   <div className={styles.progress}>
                     <span className={styles.faint}>

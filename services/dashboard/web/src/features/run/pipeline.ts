@@ -11,6 +11,8 @@ export interface RunSettings {
   size: SizeName;
   /** Pairs of one's own, risky and harmless; none take the packaged attacks and their twins. */
   pairs: { risky: string; harmless: string }[];
+  /** A policy that is there, such as `damp@1`; empty to fit one to the circuit. */
+  policy: string;
   /** How a risky answer begins, and how a harmless one does; none take what fits the class. */
   toward: string[];
   against: string[];
@@ -54,6 +56,8 @@ export interface Step {
   name: StepName;
   title: string;
   what: string;
+  /** What is there already, so that nothing has to be made. */
+  given?: (settings: RunSettings) => string | null;
   /** Submit it; gives the job. The same key gives the same job. */
   submit: (settings: RunSettings, made: Made, key: string) => Promise<Schema["JobDocument"]>;
 }
@@ -110,6 +114,7 @@ export const STEPS: readonly Step[] = [
     name: "policy",
     title: "Policy",
     what: "when to act and what to hold, fitted on training prompts",
+    given: ({ policy }) => policy || null,
     submit: async (settings, made, key) => {
       const size: Size = SIZES[settings.size];
       const body = {
