@@ -130,7 +130,15 @@ def trace(home):
 
 def test_up_shows_every_process_and_the_admins_key_once(home):
     names = ("postgres", "valkey", "keeper", "worker", "tracer", "sae_trainer", "circuit_search")
-    for name in (*names, "steering_gateway", "evaluator", "reporter", "edge", "dashboard", "supervisor"):
+    for name in (
+        *names,
+        "steering_gateway",
+        "evaluator",
+        "reporter",
+        "edge",
+        "dashboard",
+        "supervisor",
+    ):
         assert re.search(rf"^{name} .*ready", home.said, re.MULTILINE), home.said
     key = re.search(r"iop_\w+", home.said)[0]
     assert not home.folder.admin_key.exists()
