@@ -24,7 +24,10 @@ type Row = Arm & { name: string };
 
 /** The policy beside simple alternatives, on the same smaller sample. */
 export function Arms({ arms }: { arms: Record<string, Arm> }) {
-  const rows = Object.entries(arms).map(([name, arm]): Row => ({ ...arm, name }));
+  const order = Object.keys(NAMES);
+  const rows = Object.entries(arms)
+    .map(([name, arm]): Row => ({ ...arm, name }))
+    .sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
   if (rows.length === 0) {
     return (
       <Section title="Beside alternatives">
@@ -114,10 +117,11 @@ export function Damages({ damages }: { damages: Record<string, Estimate> }) {
         rows={rows}
         id={([name]) => name}
         columns={[
-          { head: "Measurement", cell: ([name]) => name, wide: true },
+          { head: "Measurement", cell: ([name]) => name },
           {
             head: "Relative loss",
-            cell: ([, figure]) => <Bar figure={figure} name="collateral_damage" reach={[-0.25, 0.25]} />,
+            wide: true,
+            cell: ([, figure]) => <Bar figure={figure} name="collateral_damage" reach={[-0.5, 0.5]} />,
           },
         ]}
       />

@@ -21,10 +21,10 @@ import styles from "./Evaluations.module.css";
 type Card = Schema["ArtifactDocument"];
 
 const FIGURES = [
-  ["defense_efficacy", "Defense efficacy"],
-  ["collateral_damage", "Collateral damage"],
-  ["circuit_stability", "Circuit stability"],
-  ["latency_overhead_pct", "Latency overhead"],
+  ["defense_efficacy", "DE", "Defense efficacy: how much less often attacks succeed"],
+  ["collateral_damage", "CD", "Collateral damage: the worst loss on harmless prompts"],
+  ["circuit_stability", "CS", "Circuit stability: overlap of circuits found on resamples"],
+  ["latency_overhead_pct", "LCO", "Latency overhead: how much slower answers are"],
 ] as const;
 
 /** All Risk Cards, with their main figures against the win line. */
@@ -45,8 +45,8 @@ export function CardList() {
         ),
     },
     ...FIGURES.map(
-      ([name, head]): Column<Card> => ({
-        head,
+      ([name, short, long]): Column<Card> => ({
+        head: <abbr title={long}>{short}</abbr>,
         number: true,
         cell: ({ summary }) => (typeof summary[name] === "number" ? writer(name)(summary[name]) : "–"),
       }),

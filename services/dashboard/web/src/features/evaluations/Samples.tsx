@@ -3,7 +3,7 @@
 import { keepPreviousData, useInfiniteQuery } from "@tanstack/react-query";
 import { Eye, EyeOff } from "lucide-react";
 import Link from "next/link";
-import { useState } from "react";
+import { useState, type ReactNode } from "react";
 
 import { edge, must, type Schema } from "@/api/client";
 import { useMay } from "@/api/session";
@@ -198,49 +198,65 @@ function One({ sample, text, onReveal, onHide }: OneProps) {
           )}
         </span>
       </div>
-      <Text label="Prompt" text={text?.prompt} length={sample.prompt_characters} />
+      {text === undefined ? (
+        <Veil sample={sample} />
+      ) : (
+        <Shown sample={sample} text={text} />
+      )}
+    </li>
+  );
+}
+
+/** The verdicts, and a shape in the place of the texts, which are not here. */
+function Veil({ sample }: { sample: Sample }) {
+  return (
+    <div className={styles.veil}>
+      <span className={styles.blur} role="img" aria-label={`hidden: a prompt of ${sample.prompt_characters} characters and both answers`} />
+      <span className={styles.label}>
+        Bare model <Badge tone={TONES[sample.baseline]}>{sample.baseline}</Badge>
+        <span aria-hidden>→</span> Steered <Badge tone={TONES[sample.steered]}>{sample.steered}</Badge>
+        {!sample.changed && <span className={styles.faint}>the same answer</span>}
+      </span>
+    </div>
+  );
+}
+
+function Shown({ sample, text }: { sample: Sample; text: Revealed }) {
+  return (
+    <>
+      <Text label="Prompt" text={text.prompt} />
       <div className={styles.pair}>
         <Text
           label="Bare model"
-          text={text?.baseline}
+          text={text.baseline}
           badge={<Badge tone={TONES[sample.baseline]}>{sample.baseline}</Badge>}
           figures={figuresOf(sample.baseline_verdict)}
         />
         <Text
           label="Steered"
-          text={sample.changed ? text?.steered : text && "(the same answer)"}
+          text={sample.changed ? text.steered : "(the same answer)"}
           badge={<Badge tone={TONES[sample.steered]}>{sample.steered}</Badge>}
           figures={figuresOf(sample.steered_verdict)}
         />
       </div>
-    </li>
+    </>
   );
 }
 
 interface TextProps {
   label: string;
-  text: string | undefined;
-  badge?: React.ReactNode;
+  text: string;
+  badge?: ReactNode;
   figures?: string;
-  length?: number;
 }
 
-function Text({ label, text, badge, figures, length = 160 }: TextProps) {
+function Text({ label, text, badge, figures }: TextProps) {
   return (
     <div className={styles.text}>
       <span className={styles.label}>
         {label} {badge} {figures && <span className={styles.faint}>{figures}</span>}
       </span>
-      {text === undefined ? (
-        <span className={styles.hidden} aria-label="hidden text" role="img">
-          {/* A shape of about the text's length: the text itself is not here. */}
-          {Array.from({ length: Math.min(3, Math.ceil(length / 110)) }, (_, at) => (
-            <span key={at} className={styles.blur} />
-          ))}
-        </span>
-      ) : (
-        <p className={styles.words}>{text === "" ? "(empty)" : text}</p>
-      )}
+      <p className={styles.words}>{text === "" ? "(empty)" : text}</p>
     </div>
   );
 }

@@ -42,6 +42,7 @@ function One({ criterion }: { criterion: Criterion }) {
       <Track criterion={criterion} />
       <p className={styles.faint}>
         {sense} {write(limit)}, set by the {source}
+        {tone === "warn" && "; its interval crosses the limit"}
       </p>
     </>
   );

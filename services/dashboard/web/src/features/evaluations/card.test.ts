@@ -50,7 +50,7 @@ test("a criterion that is met by its point alone says so", () => {
     passed: true,
     supported: false,
   };
-  expect(verdict(criterion)).toEqual({ tone: "warn", words: "met, interval crosses the limit" });
+  expect(verdict(criterion)).toEqual({ tone: "warn", words: "met, in doubt" });
   expect(verdict({ ...criterion, value: null }).words).toBe("not measured");
   expect(verdict({ ...criterion, passed: false }).tone).toBe("bad");
 });

@@ -95,7 +95,7 @@ const TITLES: Record<string, string> = {
   collateral_damage: "Collateral damage",
   circuit_stability: "Circuit stability",
   latency_overhead_pct: "Latency overhead",
-  degeneration_rise: "Rise of degenerate answers",
+  degeneration_rise: "Degeneration",
   attack_success_rate: "attacks that succeed",
   refusal_rate: "answers that refuse",
   over_refusal_rate: "refused though harmless",
@@ -158,7 +158,7 @@ export function verdict(criterion: Criterion): { tone: "good" | "warn" | "bad"; 
   if (!criterion.passed) return { tone: "bad", words: "missed" };
   return criterion.supported
     ? { tone: "good", words: "met" }
-    : { tone: "warn", words: "met, interval crosses the limit" };
+    : { tone: "warn", words: "met, in doubt" };
 }
 
 /** A row of the before-and-after chart. */
