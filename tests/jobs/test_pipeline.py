@@ -168,6 +168,10 @@ async def test_from_prompts_to_a_report(installation, with_real_model):
     async with tenant_session(installation.database, installation.tenant_id) as session:
         rows = await lineage(session, report["id"])
     assert {row.kind: row.id for row in rows} == ids
+    fitted = next(row for row in rows if row.kind == "policy")
+    points = [f["path"] for f in fitted.manifest["files"] if f["path"].startswith("front/")]
+    # Each strength, and features alone where the gradient named some, at each of five budgets.
+    assert len(points) in (10, 15)
     assert rows[-1].manifest["spec"] == {
         "retention_days": 14,
         "storage": "a folder of the installation",

@@ -75,7 +75,7 @@ export function Playground() {
   return (
     <Page
       title="Playground"
-      lead="One prompt, answered by the bare model and under a policy: the two differ by the policy alone. Nothing is stored."
+      lead="One prompt, answered by the bare model and under a policy at once. Nothing is stored."
       actions={
         wantsDraft && draft !== null ? (
           <LinkButton href="/policies/edit?draft=1" icon={SquarePen}>
