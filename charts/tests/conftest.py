@@ -66,7 +66,7 @@ def release(request) -> Release:
     return _release(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def rendered():
     """An entry of the matrix by its name."""
     return _release
