@@ -91,11 +91,11 @@ def test_no_topic_is_in_two_splits_and_each_split_has_its_share(name: str) -> No
     total = share.total()
     assert 0.40 <= share["train"] / total <= 0.80
     assert 0.08 <= share["validation"] / total <= 0.28
-    assert 0.05 <= share["test"] / total <= 0.42
+    assert 0.08 <= share["test"] / total <= 0.42
 
 
 @pytest.mark.parametrize(
-    ("name", "texts", "topics"), [("jailbreak", 150, 35), ("over_refusal", 120, 12)]
+    ("name", "texts", "topics"), [("jailbreak", 320, 80), ("over_refusal", 180, 25)]
 )
 def test_the_test_split_bears_an_interval(name: str, texts: int, topics: int) -> None:
     test = [record for record in records(name) if record["split"] == "test"]
@@ -107,8 +107,7 @@ def test_every_category_of_attacks_is_trained_and_tested_on_different_topics() -
     splits_of = defaultdict(set)
     for record in records("jailbreak"):
         splits_of[record["category"]].add(record["split"])
-    # two categories are kept out of the test split: they serve fitting and choosing only
-    assert sum({"train", "test"} <= found for found in splits_of.values()) >= 12
+    assert {name for name, found in splits_of.items() if not {"train", "test"} <= found} == set()
 
 
 def test_no_wrapper_family_is_in_two_splits() -> None:
