@@ -1,4 +1,4 @@
-"""A request is one trace, through every program that works on it."""
+"""A request through every program that works on it: one trace, and certificates on both sides."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -9,10 +9,12 @@ from interpretops_platform.database.session import tenant_session
 from interpretops_platform.edge_settings import EdgeSettings
 from interpretops_platform.health import answers_http, serves_grpc
 from interpretops_platform.jobs.states import JobState
+from interpretops_platform.rpc.tls import CertificateFiles
 from interpretops_platform.security.key_store import issue_key
 from interpretops_platform.security.peppers import Peppers
 from interpretops_platform.security.principal import Role
 from interpretops_platform.telemetry.settings import TelemetrySettings
+from interpretops_platform.testing import Authority
 from interpretops_stack.ports import free_ports
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -65,6 +67,9 @@ async def test_from_the_edge_to_the_steps_of_the_engine(installation, tiny_model
     ports = free_ports(("edge", "tracer"), {})
     pepper = installation.folder / "pepper"
     Peppers.create(pepper)
+    authority = Authority(installation.folder)
+    tls = {name: authority.issue(name, days=1) for name in ports}
+    ours = CertificateFiles(tls["edge"]).current().channel()
     async with collecting() as (collector, endpoint):
         now = installation.settings
         installation.change(
@@ -75,11 +80,12 @@ async def test_from_the_edge_to_the_steps_of_the_engine(installation, tiny_model
             ),
         )
         edge = installation.program(
-            module="interpretops_gateway", edge=EdgeSettings(port=ports["edge"])
+            module="interpretops_gateway",
+            edge=EdgeSettings(port=ports["edge"]),
+            grpc=now.grpc.model_copy(update={"tls": tls["edge"]}),
         )
-        tracer = installation.program(
-            "serve", "tracer", grpc=now.grpc.model_copy(update={"port": ports["tracer"]})
-        )
+        listens = {"port": ports["tracer"], "tls": tls["tracer"]}
+        tracer = installation.program("serve", "tracer", grpc=now.grpc.model_copy(update=listens))
         worker = installation.worker("trace")
         async with tenant_session(installation.database, installation.tenant_id) as session:
             key = await issue_key(
@@ -90,7 +96,11 @@ async def test_from_the_edge_to_the_steps_of_the_engine(installation, tiny_model
                 peppers=Peppers.from_file(pepper),
             )
         await edge.until(lambda: answers_http(ports["edge"], "/readyz"))
-        await tracer.until(lambda: serves_grpc(ports["tracer"]))
+        await tracer.until(lambda: serves_grpc(ports["tracer"], credentials=ours, name="127.0.0.1"))
+        # Who shows no certificate of the authority is not even told whether it is well.
+        theirs = grpc.ssl_channel_credentials(tls["tracer"].authority.read_bytes())
+        assert not serves_grpc(ports["tracer"], credentials=theirs, name="127.0.0.1")
+        assert not serves_grpc(ports["tracer"])
 
         headers = {
             "authorization": f"Bearer {key.token.text}",

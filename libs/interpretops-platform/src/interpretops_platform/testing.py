@@ -19,7 +19,9 @@ import atexit
 import os
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -27,6 +29,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from sqlalchemy import insert
 from sqlalchemy.engine import make_url
@@ -37,6 +44,7 @@ from interpretops_platform.database.models import Tenant
 from interpretops_platform.database.session import system_session
 from interpretops_platform.embedded import EmbeddedPostgres, EmbeddedValkey, temporary_folder
 from interpretops_platform.errors import SettingsError
+from interpretops_platform.rpc.settings import TlsSettings
 from interpretops_platform.settings import (
     APP_ROLE,
     SYSTEM_ROLE,
@@ -48,6 +56,7 @@ from interpretops_platform.settings import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
     from uuid import UUID
 
 _Server = TypeVar("_Server")
@@ -190,6 +199,67 @@ async def migrated_server(admin_url: str) -> PostgresServer:
     await migrate.set_passwords(engine, passwords)
     await engine.dispose()
     return server
+
+
+class Authority:
+    """A certificate authority, whose files are in a folder.
+
+    Args:
+        folder: Where `authority.pem` is written, and what it issues.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
+        own = x509.BasicConstraints(ca=True, path_length=0)
+        certificate = self._sign(self._name, self._key, days=2, extension=own)
+        (folder / "authority.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+
+    def issue(self, name: str, *, days: float) -> TlsSettings:
+        """Write a certificate of 127.0.0.1 and its key; one with negative days has expired."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
+            key,
+            days=days,
+            extension=x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]),
+        )
+        settings = self.settings(name)
+        settings.key.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        settings.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        return settings
+
+    def settings(self, name: str) -> TlsSettings:
+        """Where the files of a certificate are."""
+        return TlsSettings(
+            certificate=self.folder / f"{name}.pem",
+            key=self.folder / f"{name}.key",
+            authority=self.folder / "authority.pem",
+        )
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        days: float,
+        extension: x509.ExtensionType,
+    ) -> x509.Certificate:
+        end = datetime.now(UTC) + timedelta(days=days)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(end - timedelta(days=5))
+            .not_valid_after(end)
+            .add_extension(extension, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,27 +1,17 @@
 """Real servers and channels on loopback, around services of the real contracts."""
 
-import datetime
-import ipaddress
 import secrets
 import uuid
 from contextlib import asynccontextmanager
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
-from cryptography.x509.oid import NameOID
 from interpretops_platform.rpc.call import acting_as
 from interpretops_platform.rpc.client import Channels, idempotent_methods
 from interpretops_platform.rpc.identity import IdentityTokens
 from interpretops_platform.rpc.server import RpcServer, Service
-from interpretops_platform.rpc.settings import GrpcSettings, TlsSettings
+from interpretops_platform.rpc.settings import GrpcSettings
 from interpretops_platform.security.principal import Principal, Role, Scope
+from interpretops_platform.testing import Authority
 from interpretops_protos.v1 import (
     job_pb2,
     job_service_pb2,
@@ -117,57 +107,6 @@ def running(identity):
             yield server, channels.stub(make, f"127.0.0.1:{server.port}")
 
     return run
-
-
-class Authority:
-    """A certificate authority in a folder."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-        self._certificate = self._sign(
-            self._name, self._key, days=2, extension=x509.BasicConstraints(ca=True, path_length=0)
-        )
-        (folder / "authority.pem").write_bytes(self._certificate.public_bytes(Encoding.PEM))
-
-    def issue(self, name, *, days):
-        """Writes a certificate and its key; one with negative days has expired."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]),
-            key,
-            days=days,
-            extension=x509.SubjectAlternativeName(
-                [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-            ),
-        )
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        settings = self.settings(name)
-        settings.key.write_bytes(pem)
-        settings.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-        return settings
-
-    def settings(self, name):
-        return TlsSettings(
-            certificate=self.folder / f"{name}.pem",
-            key=self.folder / f"{name}.key",
-            authority=self.folder / "authority.pem",
-        )
-
-    def _sign(self, subject, key, *, days, extension):
-        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(end - datetime.timedelta(days=5))
-            .not_valid_after(end)
-            .add_extension(extension, critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
 
 
 @pytest.fixture
