@@ -35,7 +35,7 @@ class ModelConfig(_Section):
 
     Attributes:
         name: Hub id, local folder, `.gguf` file or built-in model.
-        dtype: `auto` is bfloat16 where the device computes in it, else float32.
+        dtype: `auto` is bfloat16 where it is the faster one (CUDA, CPUs with AMX), else float32.
         device: `auto` is CUDA where there is one, else the CPU.
     """
 

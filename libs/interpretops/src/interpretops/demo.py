@@ -134,14 +134,22 @@ def dictionary_spec(n_layers: int) -> DictionarySpec:
         k=32,
         tokens=120_000,
         batch=1024,
-        evaluation_tokens=2048,
+        evaluation_tokens=1536,
         card_tokens=12_000,
     )
 
 
 def search_spec() -> SearchSpec:
     """A search of a minute or two on two cores."""
-    return SearchSpec(pairs=56, held_out=20, measured_components=12, measured_features=6)
+    return SearchSpec(
+        pairs=56,
+        held_out=20,
+        ig_steps=4,
+        measured_components=10,
+        measured_features=4,
+        prune_groups=8,
+        minimality_units=8,
+    )
 
 
 def propose_spec() -> ProposeSpec:

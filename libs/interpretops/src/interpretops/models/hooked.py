@@ -45,7 +45,7 @@ class HookedModel:
 
     Args:
         model_name: Hub id, local folder, `.gguf` file, or `builtin:smollm2-135m-instruct`.
-        dtype: `auto` (bfloat16 where the device computes in it, else float32), `float32`, `bfloat16`
+        dtype: `auto` (bfloat16 where it is faster, else float32), `float32`, `bfloat16`
             or `float16`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         cache_dir: Folder for converted weights and for artifacts.

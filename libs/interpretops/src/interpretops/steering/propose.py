@@ -68,6 +68,7 @@ REFERENCE_PROMPTS = 160
 """So many prompts of each kind tell what a policy sees of ordinary traffic."""
 DEGENERATION_BUDGET = 0.02
 """Rise of the share of degenerate answers above which a strength is too much."""
+_AT_ONCE = 32
 CONDITION_DEPTHS = (0.55, 0.78, 1.0)
 """Layers that the condition reads, as shares of the way to the layer that is acted on."""
 
@@ -723,8 +724,8 @@ def _answers(
 
     answers: list[str] = []
     with SteeringSession(model, policy, dictionary=dictionary) as session:
-        for start in range(0, len(texts), 16):
-            answers += run_batched(texts[start : start + 16], run, 16)
+        for start in range(0, len(texts), _AT_ONCE):
+            answers += run_batched(texts[start : start + _AT_ONCE], run, _AT_ONCE)
             monitor.update(f"trying {called}", len(answers), len(texts))
     return answers
 
