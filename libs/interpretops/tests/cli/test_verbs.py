@@ -139,6 +139,34 @@ def test_a_circuit_of_pairs_that_bring_their_own_continuations(
     assert "EMAIL" in summary["redacted"], "its manifest holds the pairs"
 
 
+def test_circuits_are_compared_and_graphs_imported(home: Path, mechctl: Mechctl) -> None:
+    config = ("--config", "config.yaml")
+    rows = [
+        {"text": f"AAAA {i:02d}", "twin": f"ZZZZ {i:02d}", "correct": " n", "wrong": "y"}
+        for i in range(9)
+    ]
+    (home / "letters.json").write_text(json.dumps(rows))
+    search = ("search", *config, "--class", "letters", "-p", "letters.json")
+    base, other = (made(mechctl(*search, "--seed", seed), "cx") for seed in ("0", "1"))
+    shown = mechctl("circuits", "diff", *config, base, other)
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(
+        r"\d+ units shared, \d+ gained, \d+ lost, between circuits of one model", shown.stdout
+    )
+    assert "within the first circuit" in shown.stdout
+    found = json.loads(mechctl("circuits", "diff", *config, "--json", base, other).stdout)
+    assert {unit["status"] for unit in found["units"]} <= {"shared", "gained", "lost"}
+
+    exported = home / "cache" / "artifacts" / base / "attribution_graph.json"
+    imported = mechctl("circuits", "import", *config, str(exported))
+    graph = made(imported, "cx")
+    assert "links over 1 tokens" in imported.stdout
+    refused = mechctl("circuits", "diff", *config, base, graph)
+    assert refused.returncode == 2
+    assert "imported" in refused.stderr
+    assert mechctl("circuits", "import", *config, "letters.json").returncode == 2
+
+
 def test_an_adapter_is_trained_gated_and_can_steer(home: Path, mechctl: Mechctl) -> None:
     trained = mechctl(
         "policy", "train-lora", "--config", "config.yaml", "-p", "prompts.json", "--pairs", "6",

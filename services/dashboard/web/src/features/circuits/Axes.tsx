@@ -10,7 +10,7 @@ interface AxesProps {
   form: Form;
 }
 
-const LEFT = 40;
+const LEFT = 42;
 const LEAST = 13;
 
 /** Layers at the left and columns below; they stay in the window while the drawing moves. */

@@ -80,7 +80,7 @@ function Explorer({ id, circuit, saved, save, busy }: ExplorerProps) {
   const [start] = useState(() => ({
     ...START,
     nodeShare: circuit.suggested,
-    edgeShare: circuit.graph.weights.length > 4000 ? 0.9 : 1,
+    edgeShare: circuit.graph.weights.length > 1500 ? 0.8 : 1,
     pinned: saved.pinned,
   }));
   const [state, change] = useView(start);

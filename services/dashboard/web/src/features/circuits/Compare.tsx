@@ -2,9 +2,10 @@
 
 import { Equal, Minus, Plus, TriangleAlert, type LucideIcon } from "lucide-react";
 import Link from "next/link";
-import { useMemo } from "react";
+import { useMemo, useState } from "react";
 
 import { api, type Schema } from "@/api/client";
+import { Button } from "@/ui/Button";
 import { EmptyState } from "@/ui/EmptyState";
 import { ErrorState } from "@/ui/ErrorState";
 import { Field } from "@/ui/Field";
@@ -25,6 +26,8 @@ import { RankPlot } from "./RankPlot";
 export type Comparison = Schema["CircuitComparison"];
 export type ComparedUnit = Schema["ComparedUnit"];
 type Measurement = Schema["Measurement"];
+
+const FIRST = 30;
 
 export const STATUS: Record<ComparedUnit["status"], { word: string; icon: LucideIcon }> = {
   shared: { word: "shared", icon: Equal },
@@ -110,6 +113,7 @@ function Result({ comparison, show, set }: ResultProps) {
     for (const { status } of comparison.units) found[status] += 1;
     return found;
   }, [comparison]);
+  const [whole, setWhole] = useState(false);
   const rows = comparison.units
     .filter(({ status }) => show === "" || status === show)
     .sort((a, b) => largest(b) - largest(a));
@@ -150,7 +154,19 @@ function Result({ comparison, show, set }: ResultProps) {
           </div>
         }
       >
-        <Table caption="Units of either circuit" columns={COLUMNS} rows={rows} id={({ unit }) => unit} />
+        <Table
+          caption="Units of either circuit"
+          columns={COLUMNS}
+          rows={whole ? rows : rows.slice(0, FIRST)}
+          id={({ unit }) => unit}
+        />
+        {!whole && rows.length > FIRST && (
+          <p className={styles.more}>
+            <Button small onClick={() => setWhole(true)}>
+              Show all {rows.length}
+            </Button>
+          </p>
+        )}
       </Section>
     </>
   );
@@ -227,11 +243,11 @@ function Overlap({ comparison, counts }: OverlapProps) {
         </div>
         <div>
           <dt>Jaccard of heads and MLPs</dt>
-          <dd className={styles.big}>{figure(comparison.jaccard, 2)}</dd>
+          <dd className={styles.big}>{comparison.jaccard.toFixed(2)}</dd>
         </div>
         <div>
           <dt>Weighted by attribution</dt>
-          <dd className={styles.big}>{figure(comparison.weighted_jaccard, 2)}</dd>
+          <dd className={styles.big}>{comparison.weighted_jaccard.toFixed(2)}</dd>
         </div>
         <div>
           <dt>Rank correlation of CCS</dt>
@@ -317,7 +333,7 @@ function Strip({ name, of: measured, strong = false }: StripProps) {
             <rect className={styles.mark} x={measured.value * 100 - 0.5} y="0" width="1" height="10" />
           </svg>
           <span className={styles.value}>
-            {figure(measured.value, 2)} [{figure(measured.low, 2)}, {figure(measured.high, 2)}] n {measured.n}
+            {measured.value.toFixed(2)} [{measured.low.toFixed(2)}, {measured.high.toFixed(2)}] n {measured.n}
           </span>
         </>
       )}

@@ -134,14 +134,14 @@ function Scores({ graph, shown }: { graph: Graph; shown: Shown }) {
   const say = (value: number) => (Number.isNaN(value) ? "–" : percent(value));
   return (
     <div className={styles.readout} role="group" aria-label="Scores of what is shown">
-      <dl>
-        <div>
+      <ul>
+        <li>
           <b>{say(scores.replacement)}</b> replacement score
-        </div>
-        <div>
+        </li>
+        <li>
           <b>{say(scores.completeness)}</b> completeness score
-        </div>
-      </dl>
+        </li>
+      </ul>
       <p>
         How much of the shown graph runs through features and tokens and not through errors, as circuit-tracer
         computes it from the weights. Faithfulness was not measured: no model was run here.

@@ -40,7 +40,7 @@ export function FeatureCard({ place }: { place: FeaturePlace }) {
         <Effects title="Promotes" effects={card.data.promoted} />
         <Effects title="Suppresses" effects={card.data.suppressed} />
       </div>
-      <h4>Where it is most active</h4>
+      <h3>Where it is most active</h3>
       <ol className={styles.contexts}>
         {card.data.contexts.map((context, i) => (
           <li key={i}>
@@ -79,7 +79,7 @@ function Effects({ title, effects }: { title: string; effects: Card["promoted"] 
   const most = Math.max(...effects.map(({ logit }) => Math.abs(logit)), 1e-9);
   return (
     <div>
-      <h4>{title}</h4>
+      <h3>{title}</h3>
       {effects.length === 0 ? (
         <p className={styles.facts}>no tokens: the site does not write to the stream</p>
       ) : (

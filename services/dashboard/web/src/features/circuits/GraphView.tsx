@@ -1,6 +1,6 @@
 "use client";
 
-import { select, zoom as d3zoom, zoomIdentity, type ZoomBehavior } from "d3";
+import { select, zoom as d3zoom, zoomIdentity, zoomTransform, type ZoomBehavior } from "d3";
 import {
   useCallback,
   useEffect,
@@ -41,7 +41,7 @@ interface GraphViewProps {
   onPin: (node: number) => void;
 }
 
-const MARGIN = { left: 46, top: 14, right: 18, bottom: 46 };
+const MARGIN = { left: 50, top: 22, right: 18, bottom: 46 };
 const REACH = 14;
 const STEPS: Record<string, Step> = {
   ArrowLeft: "left",
@@ -65,6 +65,7 @@ export function GraphView(props: GraphViewProps) {
 
   const fitted = useMemo(() => fit(layout, size), [layout, size]);
   const [view, setView] = useState<View | null>(zoom);
+  const [moving, setMoving] = useState(false);
   const present = view ?? fitted;
   const presentRef = useRef(present);
   const save = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
@@ -92,8 +93,12 @@ export function GraphView(props: GraphViewProps) {
         if (sourceEvent === null) return;
         const next = { k: transform.k, x: transform.x, y: transform.y };
         setView(next);
+        setMoving(true);
         clearTimeout(save.current);
-        save.current = setTimeout(() => onZoom(next), 200);
+        save.current = setTimeout(() => {
+          setMoving(false);
+          onZoom(next);
+        }, 160);
       });
     behaviour.current = made;
     select(element).call(made).on("dblclick.zoom", null);
@@ -116,6 +121,8 @@ export function GraphView(props: GraphViewProps) {
     const element = box.current;
     if (element === null || behaviour.current === undefined) return;
     const { k, x, y } = present;
+    const known = zoomTransform(element);
+    if (known.k === k && known.x === x && known.y === y) return;
     behaviour.current.transform(select(element), zoomIdentity.translate(x, y).scale(k));
   }, [present]);
 
@@ -133,9 +140,9 @@ export function GraphView(props: GraphViewProps) {
     const context = element.getContext("2d");
     if (context === null) return;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    paint(context, { graph, layout, shown, view: present, palette, ...size });
+    paint(context, { graph, layout, shown, view: present, palette, moving, ...size });
     context.setTransform(1, 0, 0, 1, 0, 0);
-  }, [graph, layout, shown, present, size, palette]);
+  }, [graph, layout, shown, present, size, palette, moving]);
 
   const tree = useMemo(() => nodeTree(layout, shown.nodes), [layout, shown.nodes]);
   const find = (event: PointerEvent | React.MouseEvent): number | null => {

@@ -49,7 +49,7 @@ export function NodePanel(props: NodePanelProps) {
       <div className={styles.nodeHead}>
         <Shape kind={chosen.kind} size={20} />
         <div>
-          <h3>{labelOf(node)}</h3>
+          <h2>{labelOf(node)}</h2>
           <p className={styles.small}>
             {KIND_NAMES[chosen.kind].one}
             {/^\d+$/.test(layer) && <> · layer {layer}</>}
@@ -180,9 +180,9 @@ function Neighbours({
   const largest = Math.abs(visible.length > 0 ? at(graph.weights, at(visible, 0)) : 1);
   return (
     <section>
-      <h4>
+      <h3>
         {title} <span className={styles.small}>{visible.length}</span>
-      </h4>
+      </h3>
       {visible.length === 0 && <p className={styles.small}>No shown node.</p>}
       <ul className={styles.neighbours}>
         {visible.slice(0, MOST).map((edge) => {

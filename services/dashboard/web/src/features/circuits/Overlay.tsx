@@ -48,7 +48,7 @@ export function Overlay(props: OverlayProps) {
           <path
             key={edge}
             className={`${styles.edge ?? ""} ${(weight < 0 ? styles.negative : styles.positive) ?? ""}`}
-            d={curve(layout, view, at(graph.sources, edge), at(graph.targets, edge))}
+            d={curve(layout, view, at(graph.sources, edge), at(graph.targets, edge), weight < 0)}
             strokeWidth={0.8 + 3.6 * share}
             strokeOpacity={0.35 + 0.6 * share}
           />
@@ -120,7 +120,13 @@ function otherEnd(graph: Graph, edge: number, node: number): number {
   return source === node ? at(graph.targets, edge) : source;
 }
 
-function curve(layout: Layout, view: View, source: number, target: number): string {
+function curve(
+  layout: Layout,
+  view: View,
+  source: number,
+  target: number,
+  lowers: boolean,
+): string {
   const parts: string[] = [];
   const say = (letter: string, ...numbers: number[]) =>
     parts.push(letter + numbers.map((one) => one.toFixed(1)).join(" "));
@@ -128,7 +134,7 @@ function curve(layout: Layout, view: View, source: number, target: number): stri
     moveTo: (x: number, y: number) => say("M", x, y),
     bezierCurveTo: (...numbers: number[]) => say("C", ...numbers),
   };
-  addEdge(path as unknown as CanvasPath, layout, view, source, target);
+  addEdge(path as unknown as CanvasPath, layout, view, source, target, lowers);
   return parts.join("");
 }
 

@@ -51,7 +51,7 @@ export function attributionGraph(file: AttributionFile): Graph {
     group: "",
   }));
   const rows = [
-    ...Array.from({ length: last - first + 1 }, (_, i) => (first + i < 0 ? "tokens" : String(first + i))),
+    ...Array.from({ length: last - first + 1 }, (_, i) => (first + i < 0 ? "in" : String(first + i))),
     "out",
   ];
   const index = new Map(file.nodes.map((node, i) => [node.node_id, i]));
@@ -85,10 +85,11 @@ export function attributionGraph(file: AttributionFile): Graph {
   return makeGraph("attribution_graph", nodes, edges, rows, columns);
 }
 
-/** The node share at which the file wants to be looked at. */
+/** The node share at which the file wants to be looked at, or circuit-tracer's own where there are many. */
 export function suggestedShare(file: AttributionFile): number {
   const given = file.metadata.node_threshold;
-  return typeof given === "number" && given > 0 && given <= 1 ? given : 1;
+  if (typeof given === "number" && given > 0 && given <= 1) return given;
+  return file.nodes.length > 250 ? 0.8 : 1;
 }
 
 /** Influence on the outputs, as circuit-tracer computes it, from the graph's own weights. */

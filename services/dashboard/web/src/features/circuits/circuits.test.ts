@@ -70,7 +70,7 @@ describe("a circuit as a graph", () => {
 
 describe("an imported graph", () => {
   it("has tokens below, layers between and outputs above", () => {
-    expect(imported.rows).toEqual(["tokens", "0", "1", "2", "3", "out"]);
+    expect(imported.rows).toEqual(["in", "0", "1", "2", "3", "out"]);
     expect(imported.columns.map(({ label }) => label)).toEqual(["The", "·state"]);
     expect(at(imported.nodes, place(imported, "5_9_1"))).toMatchObject({ row: 5, name: "Austin", probability: 0.8 });
     expect(at(imported.nodes, place(imported, "3_12_1"))).toMatchObject({ name: "say a city", kind: "feature" });

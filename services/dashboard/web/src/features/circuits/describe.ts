@@ -10,7 +10,7 @@ export function describe(graph: Graph, shown: Shown, node: number, label: string
   const { kind, row, column, ccs, attribution, activation, probability } = at(graph.nodes, node);
   const parts = [`${label}, ${KIND_NAMES[kind].one.toLowerCase()}`];
   const layer = at(graph.rows, row);
-  parts.push(/^\d+$/.test(layer) ? `layer ${layer}` : layer);
+  if (/^\d+$/.test(layer)) parts.push(`layer ${layer}`);
   if (graph.form === "attribution_graph") parts.push(`token ${column}, ${graph.columns[column]?.label ?? ""}`);
   if (ccs !== null) parts.push(`CCS ${figure(ccs.value)}, from ${figure(ccs.low)} to ${figure(ccs.high)}`);
   else if (attribution !== null) parts.push(`attribution ${figure(attribution)}, not measured alone`);

@@ -30,7 +30,7 @@ export function toSvg(picture: Picture): string {
     const share = Math.sqrt(Math.abs(weight) / largest);
     const dash = weight < 0 ? ' stroke-dasharray="5 3"' : "";
     parts.push(
-      `<path d="${edgeData(layout, view, at(graph.sources, edge), at(graph.targets, edge))}" fill="none" stroke="${weight < 0 ? palette.negative : palette.positive}" stroke-width="${(0.5 + 2.2 * share).toFixed(2)}" stroke-opacity="${(0.12 + 0.6 * share).toFixed(2)}"${dash}/>`,
+      `<path d="${edgeData(layout, view, at(graph.sources, edge), at(graph.targets, edge), weight < 0)}" fill="none" stroke="${weight < 0 ? palette.negative : palette.positive}" stroke-width="${(0.5 + 2.2 * share).toFixed(2)}" stroke-opacity="${(0.12 + 0.6 * share).toFixed(2)}"${dash}/>`,
     );
   }
   graph.nodes.forEach(({ kind, name, title: said, id }, i) => {
@@ -187,13 +187,19 @@ function frame(layout: Layout): { view: View; width: number; height: number } {
   };
 }
 
-function edgeData(layout: Layout, view: View, source: number, target: number): string {
+function edgeData(
+  layout: Layout,
+  view: View,
+  source: number,
+  target: number,
+  lowers: boolean,
+): string {
   let data = "";
   const path = {
     moveTo: (x: number, y: number) => (data += `M${x.toFixed(1)} ${y.toFixed(1)}`),
     bezierCurveTo: (...numbers: number[]) => (data += `C${numbers.map((n) => n.toFixed(1)).join(" ")}`),
   };
-  addEdge(path as unknown as CanvasPath, layout, view, source, target);
+  addEdge(path as unknown as CanvasPath, layout, view, source, target, lowers);
   return data;
 }
 

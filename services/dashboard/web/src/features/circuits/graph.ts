@@ -86,6 +86,8 @@ export interface Graph {
   sources: Uint32Array;
   targets: Uint32Array;
   weights: Float32Array;
+  /** All edges, strongest first. */
+  strongestFirst: Uint32Array;
   /** By edge, the share of all weight that it and the stronger ones hold. */
   edgeShares: Float32Array;
   incoming: Adjacency;
@@ -120,6 +122,8 @@ export function makeGraph(
     targets[i] = edge.target;
     weights[i] = edge.weight;
   });
+  const sizes = Array.from(weights, Math.abs);
+  const strongestFirst = largestFirst(sizes);
   return {
     form,
     nodes,
@@ -128,7 +132,8 @@ export function makeGraph(
     sources,
     targets,
     weights,
-    edgeShares: Float32Array.from(cumulativeShares(Array.from(weights, Math.abs))),
+    strongestFirst: Uint32Array.from(strongestFirst),
+    edgeShares: Float32Array.from(cumulativeShares(sizes, strongestFirst)),
     incoming: adjacency(nodes.length, targets, weights),
     outgoing: adjacency(nodes.length, sources, weights),
     index: new Map(nodes.map((node, i) => [node.id, i])),
@@ -136,8 +141,10 @@ export function makeGraph(
 }
 
 /** By item, the share of the whole that it and all larger ones hold. */
-export function cumulativeShares(sizes: readonly number[]): number[] {
-  const order = sizes.map((_, i) => i).sort((a, b) => at(sizes, b) - at(sizes, a));
+export function cumulativeShares(
+  sizes: readonly number[],
+  order: readonly number[] = largestFirst(sizes),
+): number[] {
   const total = sizes.reduce((sum, size) => sum + size, 0) || 1;
   const shares = new Array<number>(sizes.length);
   let held = 0;
@@ -146,6 +153,10 @@ export function cumulativeShares(sizes: readonly number[]): number[] {
     shares[i] = Math.min(held, 1);
   }
   return shares;
+}
+
+function largestFirst(sizes: readonly number[]): number[] {
+  return sizes.map((_, i) => i).sort((a, b) => at(sizes, b) - at(sizes, a));
 }
 
 function adjacency(count: number, ends: Uint32Array, weights: Float32Array): Adjacency {

@@ -23,10 +23,10 @@ export function influences(
   const incoming = new Float64Array(count);
   for (const { target, weight } of edges) incoming[target] = at(incoming, target) + Math.abs(weight);
   const found = Float64Array.from(outputs);
-  const highestFirst = edges
+  const order = edges
     .map((_, i) => i)
     .sort((a, b) => at(heights, at(edges, b).target) - at(heights, at(edges, a).target));
-  for (const i of highestFirst) {
+  for (const i of order) {
     const { source, target, weight } = at(edges, i);
     const share = Math.abs(weight) / (at(incoming, target) || 1);
     found[source] = at(found, source) + share * at(found, target);
@@ -41,43 +41,49 @@ export interface GraphScores {
   completeness: number;
 }
 
+const orders = new WeakMap<Graph, Uint32Array>();
+
+/** A graph's edges, those into the highest rows first; it is asked for while a slider moves. */
+function highestFirst(graph: Graph): Uint32Array {
+  let order = orders.get(graph);
+  if (order === undefined) {
+    const height = (edge: number) => at(graph.nodes, at(graph.targets, edge)).row;
+    order = Uint32Array.from(graph.targets, (_, i) => i).sort((a, b) => height(b) - height(a));
+    orders.set(graph, order);
+  }
+  return order;
+}
+
 /** How much of an imported graph runs through features and not through errors, of what is shown. */
 export function graphScores(graph: Graph, shown: Uint8Array, shownEdges: Uint8Array): GraphScores {
-  const edges: Edge[] = [];
-  for (let i = 0; i < graph.weights.length; i++) {
-    const [source, target] = [at(graph.sources, i), at(graph.targets, i)];
-    if (at(shown, source) && at(shown, target) && at(shownEdges, i)) {
-      edges.push({ source, target, weight: at(graph.weights, i) });
-    }
+  const count = graph.nodes.length;
+  const incoming = new Float64Array(count);
+  const fromErrors = new Float64Array(count);
+  const isError = Uint8Array.from(graph.nodes, ({ kind }) => Number(kind === "error"));
+  for (let i = 0; i < shownEdges.length; i++) {
+    if (!at(shownEdges, i)) continue;
+    const [source, target, size] = [at(graph.sources, i), at(graph.targets, i), Math.abs(at(graph.weights, i))];
+    incoming[target] = at(incoming, target) + size;
+    if (at(isError, source)) fromErrors[target] = at(fromErrors, target) + size;
   }
-  const outputs = graph.nodes.map((node, i) =>
+  const found = Float64Array.from(graph.nodes, (node, i) =>
     node.kind === "logit" && at(shown, i) ? node.probability || 1e-3 : 0,
   );
-  const total = outputs.reduce((sum, one) => sum + one, 0) || 1;
-  const found = influences(
-    graph.nodes.length,
-    edges,
-    outputs.map((one) => one / total),
-    graph.nodes.map(({ row }) => row),
-  );
-  let [tokens, errors] = [0, 0];
+  const total = found.reduce((sum, one) => sum + one, 0) || 1;
+  for (let i = 0; i < count; i++) found[i] = at(found, i) / total;
+  for (const edge of highestFirst(graph)) {
+    if (!at(shownEdges, edge)) continue;
+    const [source, target] = [at(graph.sources, edge), at(graph.targets, edge)];
+    const share = Math.abs(at(graph.weights, edge)) / (at(incoming, target) || 1);
+    found[source] = at(found, source) + share * at(found, target);
+  }
+  let [tokens, errors, whole, covered] = [0, 0, 0, 0];
   graph.nodes.forEach(({ kind }, i) => {
     if (kind === "embedding") tokens += at(found, i);
     if (kind === "error") errors += at(found, i);
-  });
-  const incoming = new Float64Array(graph.nodes.length);
-  const fromErrors = new Float64Array(graph.nodes.length);
-  for (const { source, target, weight } of edges) {
-    incoming[target] = at(incoming, target) + Math.abs(weight);
-    if (at(graph.nodes, source).kind === "error") {
-      fromErrors[target] = at(fromErrors, target) + Math.abs(weight);
-    }
-  }
-  let [whole, covered] = [0, 0];
-  incoming.forEach((sum, i) => {
-    if (sum === 0) return;
+    if (at(incoming, i) === 0) return;
     whole += at(found, i);
-    covered += at(found, i) * (1 - at(fromErrors, i) / sum);
+    covered += at(found, i) * (1 - at(fromErrors, i) / at(incoming, i));
   });
   return {
     replacement: tokens + errors > 0 ? tokens / (tokens + errors) : NaN,

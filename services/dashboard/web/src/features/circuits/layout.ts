@@ -18,6 +18,9 @@ const ROW = 30;
 /** Nodes of one cell that stand beside each other; further ones stand below. */
 const ABREAST = 8;
 const LINE = 12;
+/** A drawing is at least this wide for its height, so that columns of a deep model stand apart. */
+const LEAST_ASPECT = 1.12;
+const MOST_STRETCH = 4;
 
 /** Lay a graph out. */
 export function layOut(graph: Graph): Layout {
@@ -64,12 +67,17 @@ export function layOut(graph: Graph): Layout {
       y[node] = at(centres, row) + (line - (count - 1) / 2) * LINE;
     });
   }
+  const stretch = Math.min(MOST_STRETCH, Math.max(1, (top * LEAST_ASPECT) / left));
   return {
-    x,
+    x: x.map((one) => one * stretch),
     y,
-    width: left,
+    width: left * stretch,
     height: top,
-    columns,
+    columns: columns.map((column) => ({
+      ...column,
+      left: column.left * stretch,
+      width: column.width * stretch,
+    })),
     rows: graph.rows.map((label, i) => ({ label, y: centres[i] ?? 0 })),
   };
 }

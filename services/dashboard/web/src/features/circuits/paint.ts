@@ -53,9 +53,14 @@ export function paletteOf(colours: Record<string, string>): Palette {
 }
 
 /** Edges that are drawn at once, at most; a node's own are always drawn when it is chosen. */
-export const MOST_EDGES = 6000;
+export const MOST_EDGES = 5000;
+const MOVING_EDGES = 1200;
 const BUCKETS = 6;
 const MOST_NAMES = 160;
+/** Numbers of features say little: only so many are named. */
+const MOST_NUMBERS = 24;
+/** The names of layers stand here. */
+const AXIS = 42;
 
 export interface Scene {
   graph: Graph;
@@ -65,6 +70,8 @@ export interface Scene {
   width: number;
   height: number;
   palette: Palette;
+  /** While the drawing moves, fewer edges and no names are drawn. */
+  moving?: boolean;
 }
 
 /** Draw everything that is not under the pointer. */
@@ -73,7 +80,7 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
   paintBands(context, scene);
   paintEdges(context, scene);
   paintNodes(context, scene);
-  paintNames(context, scene);
+  if (!scene.moving) paintNames(context, scene);
 }
 
 /** How large a node is drawn. */
@@ -82,7 +89,7 @@ export function radiusOf(graph: Graph, node: number, k: number): number {
   const scale = Math.min(1.7, Math.max(0.62, Math.sqrt(k)));
   if (kind === "logit" || kind === "embedding") return 5.5 * scale;
   const whole = strongest(graph);
-  return (2.6 + 5.4 * Math.sqrt(Math.min(1, strength / whole))) * scale;
+  return (3 + 6 * Math.sqrt(Math.min(1, strength / whole))) * scale;
 }
 
 const wholes = new WeakMap<Graph, number>();
@@ -115,7 +122,7 @@ function paintBands(context: CanvasRenderingContext2D, { layout, view, width, pa
 
 function paintEdges(context: CanvasRenderingContext2D, scene: Scene): void {
   const { graph, layout, shown, view, palette } = scene;
-  const drawn = strongestEdges(graph, shown, MOST_EDGES);
+  const drawn = strongestEdges(graph, shown, scene.moving ? MOVING_EDGES : MOST_EDGES);
   let largest = 0;
   for (const edge of drawn) largest = Math.max(largest, Math.abs(at(graph.weights, edge)));
   // One stroke for all edges of like weight and sign: thousands of strokes would take too long.
@@ -125,7 +132,7 @@ function paintEdges(context: CanvasRenderingContext2D, scene: Scene): void {
     const size = Math.sqrt(Math.abs(weight) / (largest || 1));
     const bucket = Math.min(BUCKETS - 1, Math.floor(size * BUCKETS));
     const path = at(paths, (weight < 0 ? 0 : BUCKETS) + bucket);
-    addEdge(path, layout, view, at(graph.sources, edge), at(graph.targets, edge));
+    addEdge(path, layout, view, at(graph.sources, edge), at(graph.targets, edge), weight < 0);
   }
   const crowd = Math.min(1, 500 / (drawn.length || 1));
   paths.forEach((path, i) => {
@@ -140,19 +147,25 @@ function paintEdges(context: CanvasRenderingContext2D, scene: Scene): void {
   context.setLineDash([]);
 }
 
-/** An edge as a curve that leaves and arrives vertically, so that edges of one node part early. */
+/** An edge as a curve that leaves and arrives vertically, so that edges of one node part early.
+ *
+ * Within a column it bows aside: to the right where it raises, to the left where it lowers.
+ */
 export function addEdge(
   path: CanvasPath,
   layout: Layout,
   view: View,
   source: number,
   target: number,
+  lowers: boolean,
 ): void {
   const [x0, y0] = [at(layout.x, source) * view.k + view.x, at(layout.y, source) * view.k + view.y];
   const [x1, y1] = [at(layout.x, target) * view.k + view.x, at(layout.y, target) * view.k + view.y];
   const bend = (y1 - y0) * 0.45;
   path.moveTo(x0, y0);
-  path.bezierCurveTo(x0, y0 + bend, x1, y1 - bend, x1, y1);
+  const near = Math.max(0, 1 - Math.abs(x1 - x0) / 30);
+  const bow = near * Math.min(90, Math.abs(y1 - y0) * 0.28) * (lowers ? -1 : 1);
+  path.bezierCurveTo(x0 + bow, y0 + bend, x1 + bow, y1 - bend, x1, y1);
 }
 
 function paintNodes(context: CanvasRenderingContext2D, scene: Scene): void {
@@ -221,9 +234,14 @@ export function placeNames(
   };
   visible.sort((a, b) => rank(b) - rank(a));
   const placed: PlacedName[] = [];
+  let numbers = 0;
   for (const i of visible) {
     if (placed.length >= MOST_NAMES) break;
-    const { name } = at(graph.nodes, i);
+    const { name, kind } = at(graph.nodes, i);
+    // Tokens are named by the axis, and errors by their shape.
+    if (kind === "embedding" || (kind === "error" && graph.form === "attribution_graph")) continue;
+    const bare = graph.form === "attribution_graph" && /^f\d+$/.test(name);
+    if (bare && view.k < 1.6 && numbers >= MOST_NUMBERS) continue;
     const text = name.length > 26 ? `${name.slice(0, 25)}…` : name;
     const radius = radiusOf(graph, i, view.k);
     const [x, y] = [at(layout.x, i) * view.k + view.x, at(layout.y, i) * view.k + view.y];
@@ -235,8 +253,9 @@ export function placeNames(
       [x - wide / 2, y + radius + 8],
     ] as const) {
       const box = [left - 1, middle - 6, left + wide + 1, middle + 6] as const;
-      if (left < 0 || left + wide > width || !taken.isFree(...box)) continue;
+      if (left < AXIS || left + wide > width || !taken.isFree(...box)) continue;
       taken.add(...box);
+      if (bare) numbers += 1;
       placed.push({ text, x: left, y: middle });
       break;
     }

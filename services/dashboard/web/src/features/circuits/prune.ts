@@ -104,11 +104,11 @@ function keepNeighbourhood(graph: Graph, nodes: Uint8Array, pinned: ReadonlySet<
 
 /** The strongest of the shown edges, at most so many: what a canvas draws at once. */
 export function strongestEdges(graph: Graph, shown: Shown, most: number): Uint32Array {
-  const found: number[] = [];
-  for (let i = 0; i < shown.edges.length; i++) if (at(shown.edges, i)) found.push(i);
-  if (found.length > most) {
-    found.sort((a, b) => at(graph.edgeShares, a) - at(graph.edgeShares, b));
-    found.length = most;
+  const found = new Uint32Array(Math.min(most, shown.edgeCount));
+  let count = 0;
+  for (const edge of graph.strongestFirst) {
+    if (count === found.length) break;
+    if (at(shown.edges, edge)) found[count++] = edge;
   }
-  return Uint32Array.from(found);
+  return found.subarray(0, count);
 }
