@@ -154,4 +154,4 @@ def search_spec() -> SearchSpec:
 
 def propose_spec() -> ProposeSpec:
     """The defaults, with more answers to choose the strength by and fewer other balances to pick from."""
-    return ProposeSpec(check_prompts=48, front_budgets=(0.01, 0.04))
+    return ProposeSpec(check_prompts=48, front_budgets=(0.005, 0.01))

@@ -37,6 +37,8 @@ MEMBERS = 8
 HEADS = 2
 """Heads of each member, at each layer."""
 EPOCHS = 12
+LEAST_STEPS = 300
+"""Of the optimiser, however few the prompts are: then there are more epochs."""
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1.0
 DROPOUT = 0.2
@@ -276,12 +278,13 @@ def fit_probe(
     importance = prompts.weights(seed)
     scores = torch.full((len(labels),), torch.nan)
     held_out = _held_out(prompts, folds)
-    steps = Steps(monitor, "fitting the condition", (len(held_out) + 1) * EPOCHS)
+    epochs = max(EPOCHS, -(-LEAST_STEPS * BATCH // len(labels)))
+    steps = Steps(monitor, "fitting the condition", (len(held_out) + 1) * epochs)
     for fitted, scored in held_out:
-        part = _fit(tokens, fitted.nonzero()[:, 0], labels, importance, seed, steps)
+        part = _fit(tokens, fitted.nonzero()[:, 0], labels, importance, seed, epochs, steps)
         rows = scored.nonzero()[:, 0]
         scores[rows] = part.scores_of(tokens, rows)
-    weights = _fit(tokens, torch.arange(len(labels)), labels, importance, seed, steps)
+    weights = _fit(tokens, torch.arange(len(labels)), labels, importance, seed, epochs, steps)
     risky, harmless = prompts.by_kind(scores)
     threshold = threshold_for(harmless, false_positive_budget)
     return Probe(
@@ -402,6 +405,7 @@ def _fit(
     risky: torch.Tensor,
     importance: torch.Tensor,
     seed: int,
+    epochs: int,
     steps: Steps,
 ) -> ProbeWeights:
     """AdamW on each member's cross-entropy, in standardised coordinates that are folded into the heads.
@@ -434,10 +438,10 @@ def _fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         LEARNING_RATE,
-        total_steps=EPOCHS * len(tokens.batches(rows, BATCH)),
+        total_steps=epochs * len(tokens.batches(rows, BATCH)),
         pct_start=0.1,
     )
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         batches = tokens.batches(rows[torch.randperm(len(rows), generator=draw)], BATCH)
         for i in torch.randperm(len(batches), generator=draw).tolist():
             batch = batches[i]
