@@ -7,8 +7,10 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -230,6 +232,63 @@ def test_verbs_go_on_from_what_others_made_to_a_report(home, trace):
     lineage = home.mechctl("--api", "local", "artifacts", "lineage", report)
     for made_from in (circuit, dictionary, trace):
         assert made_from in lineage
+
+
+@pytest.fixture
+def gate(home, profile):
+    """Run the script of examples/ci, as a pipeline does; its exit status and what it says."""
+    asked = {
+        "suites": [
+            {"name": "attacks", "metrics": ["attack_success_rate"], "limit": 4,
+             "dataset_uri": "package:jailbreak"},
+            {"name": "questions", "metrics": ["exact_match"], "limit": 4,
+             "dataset_uri": "package:benign_qa"},
+        ],
+        "spec": {"max_new_tokens": 4, "comparison_prompts": 0, "latency_prompts": 0},
+    }  # fmt: skip
+    (home.path / "eval.json").write_text(json.dumps(asked))
+    (home.path / "policy.yaml").write_text(POLICY)
+    script = Path(__file__).parents[3] / "examples" / "ci" / "gate.py"
+    variables = {"INTERPRETOPS_API": profile["api"], "INTERPRETOPS_API_KEY": profile["key"]}
+
+    def _gate(*words, **changed):
+        done = subprocess.run(
+            [sys.executable, str(script), "--request", "eval.json", *words],
+            env={**os.environ, "GITHUB_RUN_ID": "1234", **variables, **changed},
+            cwd=home.path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return _gate
+
+
+def test_a_build_fails_when_the_win_line_is_missed(gate, home):
+    policy = ("--policy", "policy.yaml")
+    status, said = gate(*policy, "--card", "gate.json", "--summary", "summary.md")
+    assert status == 1, said
+    assert "missed: " in said
+    assert "| **missed** | defense_efficacy (win line) | ≥ 0.5 |" in said
+    assert "Risk Card" in (home.path / "summary.md").read_text()
+    assert json.loads((home.path / "gate.json").read_text())["win_line"]
+    # The same run of the pipeline finds that card; on what it met, the build passes.
+    status, passed = gate(*policy, "--criterion", "collateral_damage")
+    assert status == 0, passed
+    assert "every criterion was met" in passed
+    job = re.search(r"job (job_\w+)", said)[1]
+    assert f"job {job}: succeeded" in passed
+
+
+def test_what_cannot_be_measured_is_no_pass(gate):
+    assert gate("--policy", "policy.yaml", "--criterion", "beauty")[0] == 2
+    assert gate("--policy", "nothing.yaml")[0] == 2
+    status, said = gate("--policy", "policy.yaml", INTERPRETOPS_API_KEY="iop_wrong")
+    assert (status, "no Risk Card: 401" in said) == (2, True), said
+    status, said = gate()
+    assert (status, "no Risk Card: 4" in said) == (2, True), said
 
 
 def test_artifacts_of_the_platform_are_listed_shown_traced_back_and_verified(home, trace):
