@@ -41,7 +41,7 @@ def test_sizes_are_the_defaults_of_terraform(inputs):
     assert len(keys.strip().splitlines()) == size["kms_keys"]
     endpoints = (ROOT / "deploy/terraform/modules/network/endpoints.tf").read_text()
     listed = re.search(r"  endpoints = \{(.*?)\n  \}", endpoints, re.DOTALL)[1]
-    assert len(listed.strip().splitlines()) == size["interface_endpoints"]
+    assert len(re.findall(r'^    "', listed, re.MULTILINE)) == size["interface_endpoints"]
 
 
 def test_an_idle_month_has_no_gpu(inputs):

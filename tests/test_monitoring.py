@@ -118,7 +118,8 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
             assert page.is_file(), f"{rule['alert']} has no {page.relative_to(ROOT)}"
             assert str(rule["alert"]) in page.read_text().splitlines()[0]
             linked.add(page.name)
-    assert linked | {"README.md"} == {page.name for page in RUNBOOKS.glob("*.md")}
+    # A restore is begun by people, not by an alert.
+    assert linked | {"README.md", "restore.md"} == {page.name for page in RUNBOOKS.glob("*.md")}
 
 
 @pytest.fixture

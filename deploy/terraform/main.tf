@@ -10,7 +10,7 @@ locals {
     region    = var.region
   }
   images = [
-    "platform", "edge", "tracer", "sae-trainer", "circuit-search", "evaluator", "reporter",
+    "platform", "edge", "dashboard", "tracer", "sae-trainer", "circuit-search", "evaluator", "reporter",
     "steering-gateway", "worker",
   ]
 }
@@ -61,6 +61,8 @@ module "cluster" {
   api_access_cidrs   = var.api_access_cidrs
   admin_role_arns    = var.admin_role_arns
   system_nodes       = var.system_nodes
+  boundary_arn       = module.residency.boundary_arn
+  models             = { bucket_arn = module.storage.arns.models, key_arn = module.key["data"].arn }
   secrets_key_arn    = module.key["secrets"].arn
   volumes_key_arn    = module.key["volumes"].arn
   logs_key_arn       = module.key["logs"].arn
@@ -77,7 +79,17 @@ module "karpenter" {
   volumes_key_arn      = module.key["volumes"].arn
   bottlerocket_version = var.bottlerocket_version
   gpu                  = var.gpu
+  general              = var.general
   where                = local.where
+}
+
+module "load_balancer" {
+  source = "./modules/load_balancer"
+
+  cluster_name           = module.cluster.name
+  node_security_group_id = module.cluster.security_group_id
+  boundary_arn           = module.residency.boundary_arn
+  where                  = local.where
 }
 
 module "secrets" {
@@ -127,7 +139,6 @@ module "storage" {
   endpoint_id           = module.network.s3_endpoint_id
   break_glass_role_arns = var.break_glass_role_arns
   anchor_days           = var.audit_anchor_days
-  backup_days           = var.backup_days
   noncurrent_days       = var.noncurrent_days
   where                 = local.where
 }

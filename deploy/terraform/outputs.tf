@@ -3,6 +3,11 @@ output "cluster_name" {
   value       = module.cluster.name
 }
 
+output "vpc_id" {
+  description = "For the load balancer controller."
+  value       = module.network.vpc_id
+}
+
 output "karpenter_manifests" {
   description = "EC2NodeClass and NodePool: terraform output -raw karpenter_manifests | kubectl apply -f -"
   value       = module.karpenter.manifests
@@ -38,7 +43,23 @@ output "tenants_key_arn" {
   value       = module.key["tenants"].arn
 }
 
-output "secret_name" {
-  description = "The secret that External Secrets reads."
-  value       = module.secrets.platform.name
+output "values" {
+  description = "What only this installation knows, for the chart: terraform output -raw values > mine.yaml"
+  value = yamlencode({
+    image    = { registry = trimsuffix(module.registry.prefix, "/${var.name}/"), repository = var.name }
+    database = { host = module.database.host }
+    objects  = { region = var.region, bucket = module.storage.names.artifacts, kmsKeyId = module.key["data"].arn }
+    keys     = { kmsKeyId = module.key["tenants"].arn }
+    aws      = { region = var.region }
+    models   = { s3 = { bucket = module.storage.names.models, region = var.region } }
+    config   = { audit = { anchor_bucket = module.storage.names.anchors } }
+    networkPolicy = {
+      ingressFrom = [{ ipBlock = { cidr = var.vpc_cidr } }]
+      cidrs = {
+        database   = [var.vpc_cidr], redis = [var.vpc_cidr], objects = [var.vpc_cidr], cloud = [var.vpc_cidr],
+        kubernetes = [var.vpc_cidr, "172.20.0.0/16"]
+      }
+    }
+    secrets = { external = { key = module.secrets.platform.name, ownerKey = module.secrets.platform.name } }
+  })
 }

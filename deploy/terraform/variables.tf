@@ -35,7 +35,7 @@ variable "tags" {
 variable "vpc_cidr" {
   description = "Addresses of the network; a /16, of which each subnet of pods takes a /19."
   type        = string
-  default     = "10.40.0.0/16"
+  default     = "10.0.0.0/16"
 }
 
 variable "availability_zones" {
@@ -114,6 +114,16 @@ variable "gpu" {
   }
 }
 
+variable "general" {
+  description = "What Karpenter may start for work without a GPU, such as reports."
+  type = object({
+    instance_types = list(string)
+    capacity_types = optional(list(string), ["on-demand"])
+    max_cpus       = optional(number, 32)
+  })
+  default = { instance_types = ["m7i.large", "m7i.xlarge"] }
+}
+
 variable "bottlerocket_version" {
   description = "Release of the node's operating system, such as v1.44.0; nodes are replaced when it changes."
   type        = string
@@ -173,12 +183,6 @@ variable "audit_anchor_days" {
     condition     = var.audit_anchor_days >= 1
     error_message = "audit_anchor_days is at least 1."
   }
-}
-
-variable "backup_days" {
-  description = "How long a backup in the bucket is kept."
-  type        = number
-  default     = 35
 }
 
 variable "noncurrent_days" {

@@ -21,6 +21,8 @@ run "cluster" {
     api_access_cidrs   = []
     admin_role_arns    = ["arn:aws:iam::111122223333:role/platform-admin"]
     system_nodes       = { instance_types = ["m7i.large"], min = 3, max = 6 }
+    boundary_arn       = "arn:aws:iam::111122223333:policy/boundary"
+    models             = { bucket_arn = "arn:aws:s3:::models", key_arn = "arn:aws:kms:ap-southeast-2:111122223333:key/data" }
     secrets_key_arn    = "arn:aws:kms:ap-southeast-2:111122223333:key/secrets"
     logs_key_arn       = "arn:aws:kms:ap-southeast-2:111122223333:key/logs"
   }
@@ -63,6 +65,7 @@ run "karpenter" {
     boundary_arn         = "arn:aws:iam::111122223333:policy/boundary"
     bottlerocket_version = "latest"
     gpu                  = { instance_types = ["g6e.xlarge", "p5.4xlarge"], capacity_types = ["on-demand"], max_gpus = 4, volume_gib = 200 }
+    general              = { instance_types = ["m7i.large"], capacity_types = ["on-demand"], max_cpus = 32 }
   }
 
   assert {
@@ -78,22 +81,31 @@ run "karpenter" {
     error_message = "it ends only what it started"
   }
   assert {
-    condition     = length([for document in split("---", output.manifests) : yamldecode(document)]) == 2
-    error_message = "the manifests are YAML"
+    condition = [
+      for document in slice(split("\n---\n", output.manifests), 1, 5) : "${yamldecode(document).kind} ${yamldecode(document).metadata.name}"
+    ] == ["EC2NodeClass general", "EC2NodeClass gpu", "NodePool gpu", "NodePool general"]
+    error_message = "the manifests are YAML, one pool for GPUs and one without"
+  }
+  assert {
+    condition     = yamldecode(split("\n---\n", output.manifests)[3]).spec.template.metadata.labels["interpretops.io/pool"] == "gpu"
+    error_message = "the pool has the label that the chart's values name"
   }
   assert {
     condition = one([
-      for each in yamldecode(split("---", output.manifests)[1]).spec.template.spec.requirements : each.values
+      for each in yamldecode(split("\n---\n", output.manifests)[3]).spec.template.spec.requirements : each.values
       if each.key == "node.kubernetes.io/instance-type"
     ]) == ["g6e.xlarge", "p5.4xlarge"]
     error_message = "instance types come from the values"
   }
   assert {
-    condition     = yamldecode(split("---", output.manifests)[1]).spec.limits["nvidia.com/gpu"] == 4
+    condition     = yamldecode(split("\n---\n", output.manifests)[3]).spec.limits["nvidia.com/gpu"] == 4
     error_message = "and so does the most GPUs at a time"
   }
   assert {
-    condition     = alltrue([for each in yamldecode(split("---", output.manifests)[0]).spec.blockDeviceMappings : each.ebs.encrypted])
+    condition = alltrue(flatten([
+      for document in slice(split("\n---\n", output.manifests), 1, 3) :
+      [for each in yamldecode(document).spec.blockDeviceMappings : each.ebs.encrypted]
+    ]))
     error_message = "disks are encrypted"
   }
 }

@@ -13,7 +13,7 @@ run "everything_is_made" {
   command = apply
 
   assert {
-    condition     = toset(keys(output.role_arns)) == toset(["edge", "worker", "steering-gateway", "keeper", "migrate", "backup", "external-secrets"])
+    condition     = toset(keys(output.role_arns)) == toset(["edge", "worker", "steering-gateway", "keeper", "external-secrets"])
     error_message = "a role for each service account that needs AWS, and for no other"
   }
   assert {

@@ -6,7 +6,7 @@ mock_provider "aws" {
 
 variables {
   name         = "interpretops"
-  cidr         = "10.40.0.0/16"
+  cidr         = "10.0.0.0/16"
   zones        = 3
   nat_per_zone = true
   logs_key_arn = "arn:aws:kms:ap-southeast-2:111122223333:key/logs"
@@ -49,7 +49,7 @@ run "ways_to_aws" {
 
   assert {
     condition = alltrue([
-      for endpoint in concat(values(aws_vpc_endpoint.interface), [aws_vpc_endpoint.s3]) :
+      for endpoint in values(aws_vpc_endpoint.interface) :
       startswith(endpoint.service_name, "com.amazonaws.ap-southeast-2.")
     ])
     error_message = "every endpoint is in Sydney"
@@ -65,7 +65,7 @@ run "ways_to_aws" {
   }
   assert {
     condition = alltrue([
-      for statement in jsondecode(aws_vpc_endpoint.s3.policy).Statement :
+      for statement in jsondecode(aws_vpc_endpoint.interface["s3"].policy).Statement :
       try(statement.Condition.StringEquals["aws:ResourceAccount"] == "111122223333", false)
       || (statement.Action == "s3:GetObject" && statement.Resource == "arn:aws:s3:::prod-ap-southeast-2-starport-layer-bucket/*")
     ])

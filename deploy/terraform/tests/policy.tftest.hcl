@@ -57,7 +57,7 @@ run "access" {
     cluster_arn       = "arn:aws:eks:ap-southeast-2:111122223333:cluster/interpretops"
     oidc_provider_arn = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.ap-southeast-2.amazonaws.com/id/MOCKED"
     boundary_arn      = "arn:aws:iam::111122223333:policy/boundary"
-    bucket_arns       = { artifacts = "arn:aws:s3:::artifacts", anchors = "arn:aws:s3:::anchors", backups = "arn:aws:s3:::backups" }
+    bucket_arns       = { artifacts = "arn:aws:s3:::artifacts", anchors = "arn:aws:s3:::anchors" }
     data_key_arn      = "arn:aws:kms:ap-southeast-2:111122223333:key/data"
     tenants_key_arn   = "arn:aws:kms:ap-southeast-2:111122223333:key/tenants"
     secret_arn        = "arn:aws:secretsmanager:ap-southeast-2:111122223333:secret:platform"
@@ -100,8 +100,8 @@ run "access" {
   assert {
     condition = toset([
       for name, policy in aws_iam_role_policy.this : name if strcontains(policy.policy, "key/tenants")
-    ]) == toset(["edge", "worker", "steering-gateway", "keeper", "migrate"])
-    error_message = "a backup cannot open what it copies"
+    ]) == toset(["edge", "worker", "steering-gateway", "keeper"])
+    error_message = "only what reads objects of tenants unwraps their keys"
   }
   assert {
     condition = alltrue([

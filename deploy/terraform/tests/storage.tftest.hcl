@@ -43,7 +43,7 @@ run "a_bucket_of_data" {
       for statement in jsondecode(aws_s3_bucket_policy.this.policy).Statement : statement.Condition.StringNotEqualsIfExists["aws:SourceVpce"]
       if statement.Sid == "OnlyFromTheNetwork"
     ]) == "vpce-1"
-    error_message = "objects are read and written through the network's own gateway"
+    error_message = "objects are read and written through the network's own endpoint"
   }
   assert {
     condition     = length(aws_s3_bucket_object_lock_configuration.this) == 0 && !aws_s3_bucket.this.object_lock_enabled

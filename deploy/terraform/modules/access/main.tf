@@ -11,8 +11,6 @@ locals {
     delete_artifacts = { actions = ["s3:DeleteObject"], resources = [local.objects] }
     list_anchors     = { actions = ["s3:ListBucket", "s3:ListBucketVersions"], resources = [var.bucket_arns.anchors] }
     note_anchors     = { actions = ["s3:GetObject", "s3:PutObject"], resources = ["${var.bucket_arns.anchors}/audit-anchors/*"] }
-    list_backups     = { actions = ["s3:ListBucket"], resources = [var.bucket_arns.backups] }
-    write_backups    = { actions = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], resources = ["${var.bucket_arns.backups}/*"] }
     use_data_key     = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], resources = [var.data_key_arn] }
     read_secret      = { actions = ["secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"], resources = [var.secret_arn] }
     decrypt_secret   = { actions = ["kms:Decrypt"], resources = [var.secrets_key_arn] }
@@ -24,11 +22,9 @@ locals {
     edge             = ["list_artifacts", "read_artifacts", "use_data_key", "unwrap_tenants"]
     worker           = ["list_artifacts", "read_artifacts", "write_artifacts", "use_data_key", "unwrap_tenants"]
     steering-gateway = ["list_artifacts", "read_artifacts", "write_artifacts", "use_data_key", "unwrap_tenants"]
-    # Retention looks at objects and deletes them (a HEAD needs the right to read); heads are noted.
-    # Tenants are founded in its pod, which wraps their key.
-    keeper  = ["list_artifacts", "read_artifacts", "delete_artifacts", "list_anchors", "note_anchors", "use_data_key", "wrap_tenants", "unwrap_tenants"]
-    migrate = ["list_artifacts", "wrap_tenants"]
-    backup  = ["list_artifacts", "read_artifacts", "list_backups", "write_backups", "use_data_key", "list_anchors"]
+    # It deletes what has had its time (a HEAD needs the right to read) and notes heads. Tenants are founded in
+    # its pod, which wraps their key. The nightly jobs run under its account.
+    keeper = ["list_artifacts", "read_artifacts", "delete_artifacts", "list_anchors", "note_anchors", "use_data_key", "wrap_tenants", "unwrap_tenants"]
   }
 
   accounts = merge(

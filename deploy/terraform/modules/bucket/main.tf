@@ -86,20 +86,5 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  dynamic "rule" {
-    for_each = var.expire_days == null ? [] : [var.expire_days]
-    content {
-      id     = "old"
-      status = "Enabled"
-      filter {}
-      expiration {
-        days = rule.value
-      }
-      abort_incomplete_multipart_upload {
-        days_after_initiation = 2
-      }
-    }
-  }
-
   depends_on = [aws_s3_bucket_versioning.this]
 }

@@ -14,7 +14,7 @@ variable "access_log_bucket" {
 }
 
 variable "endpoint_id" {
-  description = "The gateway to S3 through which objects are read and written."
+  description = "The way to S3 through which objects are read and written."
   type        = string
 }
 
@@ -25,12 +25,6 @@ variable "break_glass_role_arns" {
 
 variable "lock_days" {
   description = "How long an object cannot be deleted by anybody; null: Object Lock is off."
-  type        = number
-  default     = null
-}
-
-variable "expire_days" {
-  description = "When an object goes by itself; null: never."
   type        = number
   default     = null
 }

@@ -1,5 +1,14 @@
 # What every cluster needs. The first ones are there before any node, the others need nodes to become ready.
 
+locals {
+  # Service accounts of add-ons that have a role.
+  accounts = {
+    vpc-cni                      = "aws-node"
+    aws-ebs-csi-driver           = "ebs-csi-controller-sa"
+    aws-mountpoint-s3-csi-driver = "s3-csi-driver-sa"
+  }
+}
+
 resource "aws_eks_addon" "first" {
   for_each = {
     # Network policies are enforced by the CNI itself.
@@ -15,16 +24,17 @@ resource "aws_eks_addon" "first" {
   resolve_conflicts_on_update = "PRESERVE"
 
   dynamic "pod_identity_association" {
-    for_each = each.key == "vpc-cni" ? [1] : []
+    for_each = contains(keys(local.accounts), each.key) ? [local.accounts[each.key]] : []
     content {
-      role_arn        = aws_iam_role.addon["vpc-cni"].arn
-      service_account = "aws-node"
+      role_arn        = aws_iam_role.addon[each.key].arn
+      service_account = pod_identity_association.value
     }
   }
 }
 
 resource "aws_eks_addon" "later" {
-  for_each = toset(["coredns", "metrics-server", "aws-ebs-csi-driver"])
+  # The last one mounts the bucket of models, read-only.
+  for_each = toset(["coredns", "metrics-server", "aws-ebs-csi-driver", "aws-mountpoint-s3-csi-driver"])
 
   cluster_name                = aws_eks_cluster.this.name
   addon_name                  = each.key
@@ -32,10 +42,10 @@ resource "aws_eks_addon" "later" {
   resolve_conflicts_on_update = "PRESERVE"
 
   dynamic "pod_identity_association" {
-    for_each = each.key == "aws-ebs-csi-driver" ? [1] : []
+    for_each = contains(keys(local.accounts), each.key) ? [local.accounts[each.key]] : []
     content {
-      role_arn        = aws_iam_role.addon["aws-ebs-csi-driver"].arn
-      service_account = "ebs-csi-controller-sa"
+      role_arn        = aws_iam_role.addon[each.key].arn
+      service_account = pod_identity_association.value
     }
   }
 
@@ -43,9 +53,10 @@ resource "aws_eks_addon" "later" {
 }
 
 resource "aws_iam_role" "addon" {
-  for_each = toset(["vpc-cni", "aws-ebs-csi-driver"])
+  for_each = local.accounts
 
-  name = "${var.name}-${each.key}"
+  name                 = "${var.name}-${each.key}"
+  permissions_boundary = var.boundary_arn
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -85,6 +96,20 @@ resource "aws_iam_role_policy" "ebs_key" {
         Resource  = var.volumes_key_arn
         Condition = { Bool = { "kms:GrantIsForAWSResource" = "true" } }
       },
+    ]
+  })
+}
+
+resource "aws_iam_role_policy" "models" {
+  name = "read-models"
+  role = aws_iam_role.addon["aws-mountpoint-s3-csi-driver"].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      { Effect = "Allow", Action = "s3:ListBucket", Resource = var.models.bucket_arn },
+      { Effect = "Allow", Action = "s3:GetObject", Resource = "${var.models.bucket_arn}/*" },
+      { Effect = "Allow", Action = "kms:Decrypt", Resource = var.models.key_arn },
     ]
   })
 }

@@ -43,6 +43,16 @@ variable "logs_key_arn" {
   type        = string
 }
 
+variable "boundary_arn" {
+  description = "Permissions boundary of the add-ons: the region policy."
+  type        = string
+}
+
+variable "models" {
+  description = "The bucket of models, and its key."
+  type        = object({ bucket_arn = string, key_arn = string })
+}
+
 variable "where" {
   description = "Partition, account and region."
   type        = object({ partition = string, account = string, region = string })

@@ -7,5 +7,6 @@ locals {
     volumes_key  = var.volumes_key_arn
     bottlerocket = var.bottlerocket_version
     gpu          = var.gpu
+    general      = var.general
   })
 }

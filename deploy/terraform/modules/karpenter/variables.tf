@@ -38,6 +38,11 @@ variable "gpu" {
   })
 }
 
+variable "general" {
+  description = "What may be started for work without a GPU."
+  type        = object({ instance_types = list(string), capacity_types = list(string), max_cpus = number })
+}
+
 variable "where" {
   description = "Partition, account and region."
   type        = object({ partition = string, account = string, region = string })

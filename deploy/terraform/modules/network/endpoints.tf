@@ -41,12 +41,14 @@ locals {
   }
 
   endpoints = {
-    "ecr.api"        = [local.pull, local.own]
-    "ecr.dkr"        = [local.pull, local.own]
-    "eks"            = [local.own]
-    "eks-auth"       = [local.own]
-    "kms"            = [local.own]
-    "logs"           = [local.own]
+    "ecr.api"  = [local.pull, local.own]
+    "ecr.dkr"  = [local.pull, local.own]
+    "eks"      = [local.own]
+    "eks-auth" = [local.own]
+    "kms"      = [local.own]
+    "logs"     = [local.own]
+    # Not the free gateway: network policies let pods speak to addresses of the network only, and this has some.
+    "s3"             = [local.layers, local.own]
     "secretsmanager" = [local.own]
     "sqs"            = [local.own]
     "sts"            = [local.federate, local.own]
@@ -76,15 +78,13 @@ resource "aws_vpc_endpoint" "interface" {
   private_dns_enabled = true
   subnet_ids          = [for subnet in aws_subnet.pods : subnet.id]
   security_group_ids  = [aws_security_group.endpoints.id]
-  policy              = jsonencode({ Version = "2012-10-17", Statement = each.value })
-  tags                = { Name = "${var.name}-${each.key}" }
-}
-
-resource "aws_vpc_endpoint" "s3" {
-  vpc_id            = aws_vpc.this.id
-  service_name      = "com.amazonaws.${var.where.region}.s3"
-  vpc_endpoint_type = "Gateway"
-  route_table_ids   = [for table in aws_route_table.pods : table.id]
-  policy            = jsonencode({ Version = "2012-10-17", Statement = [local.layers, local.own] })
-  tags              = { Name = "${var.name}-s3" }
+  # S3's would otherwise answer to resolvers outside the network only.
+  dynamic "dns_options" {
+    for_each = each.key == "s3" ? [1] : []
+    content {
+      private_dns_only_for_inbound_resolver_endpoint = false
+    }
+  }
+  policy = jsonencode({ Version = "2012-10-17", Statement = each.value })
+  tags   = { Name = "${var.name}-${each.key}" }
 }

@@ -14,6 +14,6 @@ output "store_subnet_ids" {
 }
 
 output "s3_endpoint_id" {
-  description = "The gateway to S3."
-  value       = aws_vpc_endpoint.s3.id
+  description = "The way to S3."
+  value       = aws_vpc_endpoint.interface["s3"].id
 }

@@ -1,11 +1,10 @@
-# Three buckets with data of tenants (artifacts, anchors of the audit log, backups) and the record of who read
-# what. Object keys are content hashes below a tenant's id, sealed by the platform before they get here.
+# Three buckets with data (artifacts, anchors of the audit log, models) and the record of who read what. Object keys are content hashes below a tenant's id, sealed by the platform before they get here.
 
 locals {
   names = {
     artifacts = "${var.name}-artifacts-${var.where.account}"
     anchors   = "${var.name}-audit-anchors-${var.where.account}"
-    backups   = "${var.name}-backups-${var.where.account}"
+    models    = "${var.name}-models-${var.where.account}"
   }
 }
 
@@ -20,5 +19,4 @@ module "bucket" {
   break_glass_role_arns = var.break_glass_role_arns
   noncurrent_days       = var.noncurrent_days
   lock_days             = each.key == "anchors" ? var.anchor_days : null
-  expire_days           = each.key == "backups" ? var.backup_days : null
 }

@@ -9,7 +9,7 @@ variable "key_arn" {
 }
 
 variable "endpoint_id" {
-  description = "The gateway to S3 through which objects are read and written."
+  description = "The way to S3 through which objects are read and written."
   type        = string
 }
 
@@ -20,11 +20,6 @@ variable "break_glass_role_arns" {
 
 variable "anchor_days" {
   description = "How long an anchor cannot be deleted."
-  type        = number
-}
-
-variable "backup_days" {
-  description = "How long a backup is kept."
   type        = number
 }
 
