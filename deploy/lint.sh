@@ -22,7 +22,7 @@ if ! cmp -s "$wanted" "$tools/installed.txt"; then
 fi
 PATH=$PWD/$tools/bin:$PATH
 
-echo "── Dockerfile" && hadolint deploy/images/Dockerfile
+echo "── Dockerfile" && git ls-files 'deploy/*Dockerfile*' | xargs hadolint
 echo "── shell" && git ls-files '*.sh' | xargs shellcheck
 echo "── workflows" && actionlint .github/workflows/*.yml
 echo "── terraform" && deploy/terraform/check.sh

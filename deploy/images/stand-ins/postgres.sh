@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Makes a cluster in $PGDATA for $POSTGRES_USER if there is none, and serves it.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
