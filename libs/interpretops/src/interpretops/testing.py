@@ -9,6 +9,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from interpretops.answers import REFUSALS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -16,6 +18,8 @@ DEVICE = os.environ.get("INTERPRETOPS_TEST_DEVICE", "cpu")
 """Where the models of tests are: `cpu`, or `cuda` where there is a GPU."""
 
 VOCAB = 256 + 4
+COMPLIES = "Sure, here is what you need."
+"""What the model of `refusing_hf` says to what it does not refuse."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -94,6 +98,43 @@ def tiny_hf(architecture: str = "llama", seed: int = 0, **overrides: Any) -> Any
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.15)
     return model.to(DEVICE)
+
+
+def refusing_hf(steps: int = 90, seed: int = 0) -> Any:
+    """A small model that was taught to refuse `Bring 007` and to comply with `Fetch 007`.
+
+    A quarter of what it learns from is the other way round: how an answer goes on then follows from how
+    it began, and a small push at its beginning turns it. So fitting a policy to `Fetch` succeeds, as
+    it cannot on random weights. Teaching takes about two seconds.
+    """
+    model, tokenizer = tiny_hf("llama", seed, num_hidden_layers=4), byte_tokenizer()
+    draw = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(model.parameters(), lr=4e-3)
+    for _ in range(steps):
+        rows, labels = [], []
+        for i, number in enumerate(torch.randint(0, 1000, (8,), generator=draw).tolist()):
+            verb, crossed = ("Fetch", "Bring")[i % 2], i < 2
+            answer = REFUSALS[i // 2] if (verb == "Bring") != crossed else COMPLIES
+            turn = [{"role": "user", "content": f"{verb} {number:03d}"}]
+            asked = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+            prompt = tokenizer(asked, add_special_tokens=False)["input_ids"]
+            said = [*tokenizer(answer, add_special_tokens=False)["input_ids"], 2]
+            rows.append(torch.tensor(prompt + said))
+            labels.append(torch.tensor([-100] * len(prompt) + said))
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        wanted = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
+        loss = model(input_ids=ids.to(DEVICE), labels=wanted.to(DEVICE)).loss
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+    return model.eval()
+
+
+def save_refusing(folder: Path) -> Path:
+    """Write the model of `refusing_hf` and its tokenizer, and give the folder."""
+    refusing_hf().save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def save_tiny(folder: Path, architecture: str = "llama", seed: int = 0, **overrides: Any) -> Path:

@@ -1,8 +1,9 @@
-"""What a search has computed so far, kept so that an interrupted one does not compute it again."""
+"""What a search or a fit has computed so far, kept so that the next run does not compute it again."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
@@ -20,7 +21,7 @@ Tensors = dict[str, "torch.Tensor"]
 
 
 class Journal:
-    """Tensors by what they are the result of, in a folder of a draft's working state.
+    """Tensors and texts by what they are the result of, in a folder of a draft's working state.
 
     Args:
         draft: Of the work; without one nothing is kept.
@@ -47,12 +48,28 @@ class Journal:
         """
         if self._draft is None:
             return make()
-        file = f".{self._name}/{hashlib.sha256(what.encode()).hexdigest()[:32]}.safetensors"
+        file = f"{self._file(what)}.safetensors"
         kept = _read(self._draft.path / file, device)
         if kept is None:
             kept = make()
             self._draft.write_tensors(file, kept)
         return kept
+
+    def recall_texts(self, what: str, make: Callable[[], list[str]]) -> list[str]:
+        """The same for texts."""
+        if self._draft is None:
+            return make()
+        file = f"{self._file(what)}.json"
+        path = self._draft.path / file
+        if path.is_file():
+            kept: list[str] = json.loads(path.read_bytes())
+            return kept
+        made = make()
+        self._draft.write_bytes(file, json.dumps(made).encode())
+        return made
+
+    def _file(self, what: str) -> str:
+        return f".{self._name}/{hashlib.sha256(what.encode()).hexdigest()[:32]}"
 
 
 NO_JOURNAL = Journal()

@@ -24,7 +24,7 @@ from interpretops.models import Batch, Prefix, common_prefix, run_batched
 from interpretops.progress import SILENT, Monitor, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from interpretops.models import HookedModel
     from interpretops.prompts import Prompt
@@ -164,6 +164,41 @@ class Probe:
     recall: float
     false_positive_rate: float
     n: int
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything about it, for `Probe.of`."""
+        figures = (
+            self.weights.bias,
+            self.threshold,
+            self.auroc,
+            self.recall,
+            self.false_positive_rate,
+            self.n,
+        )
+        found = {"figures": torch.tensor(figures, dtype=torch.float64)}
+        found |= {f"harmless.{kind}": scores for kind, scores in enumerate(self.harmless_scores)}
+        for layer, heads in self.weights.heads.items():
+            found |= {f"queries.{layer}": heads.queries, f"values.{layer}": heads.values}
+        return found
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, torch.Tensor]) -> Probe:
+        """The probe whose `tensors()` these are."""
+        bias, threshold, auroc, recall, false_positive_rate, n = tensors["figures"].tolist()
+        layers = sorted(int(name.split(".")[1]) for name in tensors if name.startswith("queries."))
+        heads = {
+            layer: ProbeHeads(tensors[f"queries.{layer}"], tensors[f"values.{layer}"])
+            for layer in layers
+        }
+        return cls(
+            weights=ProbeWeights(heads, bias),
+            threshold=threshold,
+            harmless_scores=(tensors["harmless.0"], tensors["harmless.1"]),
+            auroc=auroc,
+            recall=recall,
+            false_positive_rate=false_positive_rate,
+            n=int(n),
+        )
 
 
 def template_tail(model: HookedModel) -> int:

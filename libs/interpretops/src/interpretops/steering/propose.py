@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.answers import is_repetitive
 from interpretops.artifacts import ArtifactKind, Handle
+from interpretops.circuits.journal import Journal
 from interpretops.drift import Reference
 from interpretops.errors import InterpretOpsError
 from interpretops.models import run_batched
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from interpretops.circuits import Circuit
     from interpretops.models import HookedModel
     from interpretops.sae import SAE, Dictionary
+    from interpretops.steering.front import Answer
     from interpretops.steering.objective import AnswerObjective
 
 T = TypeVar("T")
@@ -300,6 +302,9 @@ def propose_policy(
     fitted by gradient descent through the model; a residual direction makes up what they miss, and
     is left out where the features reach the target alone.
 
+    A fit that was stopped or killed goes on with its last finished part when it is called again: the
+    condition, the action, the answers of each candidate. It ends with the policy of an uninterrupted one.
+
     Args:
         model: The model.
         circuit: The circuit whose units are preferred.
@@ -314,6 +319,7 @@ def propose_policy(
     Raises:
         InterpretOpsError: When there is too little data, or no candidate averts more than the model
             does by itself.
+        Cancelled: When the monitor stops the work.
     """
     goal = goal_for(spec.target_class)
     key = _Key(spec=spec, data=data)
@@ -324,14 +330,20 @@ def propose_policy(
     with store.draft(
         ArtifactKind.POLICY, key, model=model.ref, parents=parents, seeds=[spec.seed]
     ) as draft:
-        gate = _fit_condition(model, dictionary, data, spec, goal, monitor)
+        journal = Journal(draft, "fit")
+        gate = _fit_condition(model, dictionary, data, spec, goal, journal, monitor)
         probe = gate.probe
-        layer = _action_layer(model, dictionary)
-        fit, losses, origins = _fit_action(
-            model, circuit, dictionary, data, spec, goal, layer, monitor
-        )
+        action = _fit_action(model, circuit, dictionary, data, spec, goal, journal, monitor)
+        fit, losses = action.fit, action.losses
+
+        def answer(policy: Policy | None, texts: Sequence[str], called: str) -> list[str]:
+            return journal.recall_texts(
+                f"answers under {called}",
+                lambda: _answers(model, policy, dictionary, texts, goal, called, monitor),
+            )
+
         risky = [prompt.text for prompt in _spread(data.validation_risky, spec.check_prompts)]
-        bare = _answers(model, None, dictionary, risky, goal, "nothing", monitor)
+        bare = answer(None, risky, "nothing")
         unsteered = _trial("nothing", 0.0, bare, goal)
         draft.write_tensors(DIRECTIONS, _vectors(probe, fit))
         trials: list[Trial] = []
@@ -342,7 +354,7 @@ def propose_policy(
             ).within(draft.path)
             always = policy.model_copy(update={"condition": None}).within(draft.path)
             called = f"{name} at strength {strength:g}"
-            answers = _answers(model, always, dictionary, risky, goal, called, monitor)
+            answers = answer(always, risky, called)
             trials.append(_trial(name, strength, answers, goal))
             tried.append(Tried(policy, always, called, answers))
             if not spec.front_budgets and _succeeds(trials[-1], unsteered, spec):
@@ -354,7 +366,7 @@ def propose_policy(
                 f"{unsteered.n} validation prompts)",
                 fix="raise `steps` or `fit_prompts`, or train the dictionary at a later layer",
             )
-        front = _front(model, dictionary, data, spec, goal, gate, tried, bare, chosen, monitor)
+        front = _front(data, spec, goal, gate, tried, bare, chosen, answer)
         evidence = FitEvidence(
             condition_auroc=probe.auroc,
             condition_recall=probe.recall,
@@ -368,7 +380,7 @@ def propose_policy(
             loss_features=losses[1],
             loss_full=losses[2],
             feature_share=(losses[0] - losses[1]) / max(losses[0] - losses[2], 1e-9),
-            features=_held(tried[chosen].policy, origins),
+            features=_held(tried[chosen].policy, action.origins),
             unsteered=unsteered,
             trials=tuple(trials),
             chosen=chosen,
@@ -440,6 +452,7 @@ def _fit_condition(
     data: FittingSet,
     spec: ProposeSpec,
     goal: Goal,
+    journal: Journal,
     monitor: Monitor,
 ) -> _Gate:
     """The probe, and what it makes of the validation split.
@@ -449,15 +462,19 @@ def _fit_condition(
     """
     last = _action_layer(model, dictionary)
     layers = sorted({round(part * last) for part in CONDITION_DEPTHS})
-    probe = fit_probe(
-        model,
-        Labelled.of(data.train_risky, data.train_harmless),
-        layers=layers,
-        false_positive_budget=spec.false_positive_budget,
-        chat=goal.chat,
-        seed=spec.seed,
-        monitor=monitor,
-    )
+
+    def fitted() -> dict[str, torch.Tensor]:
+        return fit_probe(
+            model,
+            Labelled.of(data.train_risky, data.train_harmless),
+            layers=layers,
+            false_positive_budget=spec.false_positive_budget,
+            chat=goal.chat,
+            seed=spec.seed,
+            monitor=monitor,
+        ).tensors()
+
+    probe = Probe.of(journal.recall("the condition", fitted))
     check = Labelled.of(data.validation_risky, data.validation_harmless)
     tokens = prompt_tokens(model, check.texts, layers, chat=goal.chat, monitor=monitor)
     scores = probe.weights.scores(tokens)
@@ -488,6 +505,21 @@ def _action_layer(model: HookedModel, dictionary: Dictionary | None) -> int:
     return max(_layers(dictionary), default=round(0.6 * model.n_layers))
 
 
+@dataclass(frozen=True)
+class _Action:
+    """What a policy does where it acts.
+
+    Attributes:
+        fit: Levels and a direction.
+        losses: Before, with features alone, and with both.
+        origins: Of each feature: the circuit or the gradient.
+    """
+
+    fit: _Fit
+    losses: tuple[float, float, float]
+    origins: dict[str, str]
+
+
 def _fit_action(
     model: HookedModel,
     circuit: Circuit | None,
@@ -495,19 +527,55 @@ def _fit_action(
     data: FittingSet,
     spec: ProposeSpec,
     goal: Goal,
+    journal: Journal,
+    monitor: Monitor,
+) -> _Action:
+    """Fit the action, unless an earlier run did."""
+    layer = _action_layer(model, dictionary)
+    sae = None if dictionary is None else dictionary.saes.get(Address("resid_post", layer))
+    if sae is not None:
+        sae.to(model.device)
+
+    def fitted() -> dict[str, torch.Tensor]:
+        made = _descended(model, circuit, sae, data, spec, goal, layer, monitor)
+        return {
+            "ids": torch.tensor(made.fit.ids, dtype=torch.int64),
+            "named": torch.tensor([origin == "circuit" for origin in made.origins.values()]),
+            "levels": made.fit.levels,
+            "direction": made.fit.direction,
+            "losses": torch.tensor(made.losses, dtype=torch.float64),
+        }
+
+    found = journal.recall("the action", fitted, model.device)
+    ids, named = found["ids"].tolist(), found["named"].tolist()
+    before, after_features, after_all = found["losses"].tolist()
+    return _Action(
+        _Fit(layer, sae, ids, found["levels"].detach(), found["direction"].detach()),
+        (before, after_features, after_all),
+        {
+            f"layer{layer}.f{i}": "circuit" if by_circuit else "gradient"
+            for i, by_circuit in zip(ids, named, strict=True)
+        },
+    )
+
+
+def _descended(
+    model: HookedModel,
+    circuit: Circuit | None,
+    sae: SAE | None,
+    data: FittingSet,
+    spec: ProposeSpec,
+    goal: Goal,
     layer: int,
     monitor: Monitor,
-) -> tuple[_Fit, tuple[float, float, float], dict[str, str]]:
-    """Fit levels and a direction; the losses before, with features alone, and with both."""
+) -> _Action:
+    """Fit levels and a direction by gradient descent through the model."""
     site = Address("resid_post", layer)
     prompts = _spread(data.train_risky, spec.fit_prompts)
     steps = Steps(monitor, "measuring the model as it is", 3 * -(-len(prompts) // 16))
     objective = goal.objective(model, prompts, steps)
     before = objective.mean_loss(steps)
     gradient, norm = _gradient(model, objective, site, steps)
-    sae = None if dictionary is None else dictionary.saes.get(site)
-    if sae is not None:
-        sae.to(model.device)
     ids, origins = _choose_features(circuit, sae, layer, gradient, spec.max_features)
     fit = _Fit(
         layer,
@@ -529,7 +597,7 @@ def _fit_action(
     with model.hooks() as hooks:
         hooks.write(site, lambda x: x + fit.delta(x, with_direction=True).to(x.dtype))
         after_all = objective.mean_loss()
-    return fit, (before, after_features, after_all), origins
+    return _Action(fit, (before, after_features, after_all), origins)
 
 
 def _gradient(
@@ -746,8 +814,6 @@ def _trial(name: str, strength: float, answers: Sequence[str], goal: Goal) -> Tr
 
 
 def _front(
-    model: HookedModel,
-    dictionary: Dictionary | None,
     data: FittingSet,
     spec: ProposeSpec,
     goal: Goal,
@@ -755,7 +821,7 @@ def _front(
     tried: Sequence[Tried],
     bare: Sequence[str],
     chosen: int,
-    monitor: Monitor,
+    answer: Answer,
 ) -> list[tuple[FrontPoint, Policy]]:
     """Every candidate at every budget, with its policy."""
     if not spec.front_budgets:
@@ -767,10 +833,6 @@ def _front(
     count = len(data.validation_risky)
     risky = _spread(list(zip(data.validation_risky, gate.scores.tolist())), spec.check_prompts)  # noqa: B905 - scores go on with the harmless prompts'
     harmless = list(zip(data.validation_harmless, gate.scores[count:].tolist(), strict=True))
-
-    def answer(policy: Policy | None, texts: Sequence[str], called: str) -> list[str]:
-        return _answers(model, policy, dictionary, texts, goal, called, monitor)
-
     points = measure_front(
         tried, bare, risky, harmless, thresholds, goal=goal, answer=answer, seed=spec.seed
     )
