@@ -20,6 +20,7 @@ from interpretops.cli.bench import Workbench
 from interpretops.cli.connection import connection_to
 from interpretops.cli.console import err, one_line_errors, out
 from interpretops.cli.demo import demo
+from interpretops.cli.drift import drift
 from interpretops.errors import InterpretOpsError
 
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
@@ -50,6 +51,7 @@ app.add_typer(policy.app, name="policy", rich_help_panel=steering)
 app.command(rich_help_panel=steering)(policy.steer)
 app.command("eval", rich_help_panel=proving)(judge.evaluate)
 app.command(rich_help_panel=proving)(judge.report)
+app.command(rich_help_panel=proving)(drift)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=proving)
 
 COMMANDS = "interpretops.commands"

@@ -540,6 +540,30 @@ class Policies(_Room):
         """Take a version out of production, or give it up on its way there."""
         return self._step(name, version, "retire")
 
+    def drift(
+        self,
+        name: str,
+        *,
+        version: int | None = None,
+        hours: int | None = None,
+        reference: str | None = None,
+        parts: int = 0,
+    ) -> dict[str, Any]:
+        """Compare the traffic of a policy with what it was fitted on, or saw at first.
+
+        Args:
+            name: The policy.
+            version: Which version of it; the active one by default.
+            hours: How many of the latest hours; as configured by default.
+            reference: `fit` or `traffic`; as configured by default.
+            parts: Compare so many parts of the window as well.
+        """
+        asked = {"version": version, "hours": hours, "reference": reference, "parts": parts}
+        query = {key: value for key, value in asked.items() if value is not None}
+        answer = self.transport.request("GET", f"/drift/{name}", params=query)
+        found: dict[str, Any] = answer.json()
+        return found
+
     def roll_back(self, name: str, *, to_version: int | None = None) -> PolicyVersion:
         """Put a version into production again that was there before."""
         return self._post(PolicyVersion, f"/policies/{name}/roll-back", {"to_version": to_version})
