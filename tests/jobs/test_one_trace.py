@@ -50,6 +50,24 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         ]
 
 
+def as_tree(spans):
+    """A trace for people: every span below the one that began it, with its program and its time."""
+    children = {}
+    for service, span in sorted(spans, key=lambda each: each[1].start_time_unix_nano):
+        children.setdefault(span.parent_span_id, []).append((service, span))
+
+    def lines(parent, depth):
+        for service, span in children.get(parent, []):
+            seconds = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
+            fields = {field.key: field.value.string_value for field in span.attributes}
+            stage = fields.get("stage", "")
+            name = "  " * depth + span.name + (f" ({stage})" if stage else "")
+            yield f"{name:<62} {service:<13} {1000 * seconds:8.1f} ms"
+            yield from lines(span.span_id, depth + 1)
+
+    return "\n".join(lines(bytes.fromhex(CALLERS_SPAN), 0))
+
+
 @asynccontextmanager
 async def collecting():
     collector = Collector()
@@ -138,3 +156,6 @@ async def test_from_the_edge_to_the_steps_of_the_engine(installation, tiny_model
     assert stages
     assert {span.trace_id.hex() for span in stages} == {CALLERS_TRACE}
     assert {span.parent_span_id for span in stages} == {worked.span_id}
+    shown = as_tree(collector.of_trace(CALLERS_TRACE))
+    print(shown)  # docs/tracing.md shows one: pytest -rP
+    assert len(shown.splitlines()) == len(collector.of_trace(CALLERS_TRACE))

@@ -222,7 +222,8 @@ def store_policy(
 ) -> PolicyArtifact:
     """Keep a policy that somebody wrote, with the files it names; the same gives the same artifact.
 
-    The dictionary and the circuit that it states become its parents.
+    The dictionary and the circuit that it states become its parents. What it saw of validation prompts
+    (`reference.json` in its folder) is kept with it.
 
     Args:
         policy: The policy, within the folder of its files.
@@ -233,7 +234,8 @@ def store_policy(
         InterpretOpsError: When a file that it names is missing or outside its folder, or an artifact
             that it states is not in the store.
     """
-    files = {name: policy.file(name) for name in sorted(policy.files)}
+    beside = {REFERENCE} if (policy.folder / REFERENCE).is_file() else set()
+    files = {name: policy.file(name) for name in sorted(policy.files | beside)}
     inside = [
         (f"{name}/{path.relative_to(file)}" if file.is_dir() else name, path)
         for name, file in files.items()

@@ -10,7 +10,9 @@ import { Section } from "@/ui/Page";
 import { Table, type Column } from "@/ui/Table";
 import { useUrlState } from "@/ui/url";
 
+import { Circuits } from "./Circuits";
 import styles from "./Drift.module.css";
+import { OverTime } from "./OverTime";
 import { Scores } from "./Scores";
 import { Verdict } from "./Verdict";
 
@@ -34,10 +36,17 @@ export function PolicyDrift({ name }: { name: string }) {
   const [query, set] = useUrlState();
   const hours = WINDOWS.find(([value]) => value === query.get("hours"))?.[0] ?? "24";
   const reference = REFERENCES.find(([value]) => value === query.get("reference"))?.[0] ?? "";
+  const before = Number(query.get("before")) || null;
+  const versions = api.useQuery("get", "/policies/{name}", { params: { path: { name } } });
   const drift = api.useQuery("get", "/drift/{name}", {
     params: {
       path: { name },
-      query: { hours: Number(hours), parts: PARTS, ...(reference !== "" && { reference }) },
+      query: {
+        hours: Number(hours),
+        parts: PARTS,
+        ...(reference !== "" && { reference }),
+        ...(before !== null && { reference_version: before }),
+      },
     },
   });
   const found = drift.data;
@@ -72,6 +81,24 @@ export function PolicyDrift({ name }: { name: string }) {
               </select>
             )}
           </Field>
+          {(versions.data?.items.length ?? 0) > 1 && (
+            <Field label="Of version" quiet>
+              {(field) => (
+                <select
+                  {...field}
+                  value={before ?? ""}
+                  onChange={(event) => set({ before: event.target.value })}
+                >
+                  <option value="">of the same version</option>
+                  {versions.data?.items.map(({ version, model }) => (
+                    <option key={version} value={version}>
+                      of version {version} ({model})
+                    </option>
+                  ))}
+                </select>
+              )}
+            </Field>
+          )}
         </div>
       }
     >
@@ -83,6 +110,14 @@ export function PolicyDrift({ name }: { name: string }) {
         <div className={styles.parts}>
           <Summary of={found} />
           {found.report.score && <Scores score={found.report.score} />}
+          {found.reference_version !== found.version && (
+            <div>
+              <h3>
+                Circuits of versions {found.reference_version} and {found.version}
+              </h3>
+              <Circuits name={name} version={found.version} before={found.reference_version} />
+            </div>
+          )}
           {found.report.features && found.report.features.length > 0 && (
             <div>
               <h3>Features, those that changed most first</h3>
@@ -96,8 +131,17 @@ export function PolicyDrift({ name }: { name: string }) {
           )}
           {found.parts.length > 0 && (
             <div>
-              <h3>Part by part</h3>
-              <Table caption="Parts of the window" columns={PART_COLUMNS} rows={found.parts} id={({ since }) => since} />
+              <h3>Scores over time: population stability index</h3>
+              <OverTime parts={found.parts} limits={found.report.limits} />
+              <details>
+                <summary>As a table</summary>
+                <Table
+                  caption="Parts of the window"
+                  columns={PART_COLUMNS}
+                  rows={found.parts}
+                  id={({ since }) => since}
+                />
+              </details>
             </div>
           )}
         </div>
@@ -112,7 +156,7 @@ function Summary({ of: { report, since, until, reference, reference_version: ver
       <p>
         <Verdict of={report.verdict} /> {count(report.requests ?? 0)} requests from {moment(since)} to{" "}
         {moment(until)}, against {count(report.reference_requests ?? 0)} of{" "}
-        {reference === "fit" ? "the prompts it was fitted on" : `the traffic of version ${version}`}.
+        {reference === "fit" ? `the harmless prompts that version ${version} was fitted on` : `the traffic of version ${version}`}.
       </p>
       {report.reasons.length > 0 && (
         <ul className={styles.list} aria-label="Reasons">
