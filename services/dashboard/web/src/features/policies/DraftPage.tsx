@@ -15,6 +15,7 @@ import { Page, Section } from "@/ui/Page";
 import { useSay } from "@/ui/Toasts";
 import { useUrlState } from "@/ui/url";
 
+import { ended } from "./diagnostics";
 import { keepDraft, keptDraft, type Draft } from "./draft";
 import { Editor, type EditorHandle } from "./Editor";
 import { InWords } from "./InWords";
@@ -188,9 +189,9 @@ function Writing({ start }: { start: Draft }) {
                         {found.line === null ? "the whole" : `${found.line}:${found.column ?? 1}`}
                       </button>
                       <div>
-                        {found.field && <code>{found.field}</code>} {found.problem}.
+                        {found.field && <code>{found.field}</code>} {ended(found.problem)}
                         <br />
-                        <span className={styles.small}>Fix: {found.fix}.</span>
+                        <span className={styles.small}>Fix: {ended(found.fix)}</span>
                       </div>
                     </li>
                   ))}

@@ -1,10 +1,10 @@
 "use client";
 
+import Link from "next/link";
 import { useState, type SyntheticEvent } from "react";
 
 import { api, asProblem, edge, type Problem } from "@/api/client";
 import { useMay } from "@/api/session";
-import { Badge } from "@/ui/Badge";
 import { Button } from "@/ui/Button";
 import { EmptyState } from "@/ui/EmptyState";
 import { ErrorState } from "@/ui/ErrorState";
@@ -12,7 +12,6 @@ import { Field } from "@/ui/Field";
 import { formReader } from "@/ui/form";
 import { percent, shortId } from "@/ui/format";
 import { JobProgress } from "@/ui/JobProgress";
-import { LinkButton } from "@/ui/LinkButton";
 import { Page, Section } from "@/ui/Page";
 import { Table } from "@/ui/Table";
 import { Ago } from "@/ui/Time";
@@ -168,7 +167,7 @@ function Fits({ onOpen }: { onOpen: (id: string) => void }) {
         />
       )}
       <p className={styles.small}>
-        <Badge tone="info">also</Badge> A policy can be <LinkButton href="/policies/edit" small kind="quiet">written by hand</LinkButton>
+        Or <Link href="/policies/edit">write one by hand</Link>.
       </p>
     </Section>
   );

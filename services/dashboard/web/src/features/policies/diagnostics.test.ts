@@ -26,6 +26,11 @@ test("places behind the text stay in it", () => {
   expect(marked(99, 9)).toBe("");
 });
 
+test("a fix that asks is not ended twice", () => {
+  const problem = { field: "", line: 1, column: 1, problem: "is unknown", fix: "did you mean 'b'?" };
+  expect(toDiagnostics([problem], TEXT)[0]?.message).toBe("is unknown. Fix: did you mean 'b'?");
+});
+
 test("the message names key, problem and fix", () => {
   const [found] = toDiagnostics(
     [{ field: "a.b", line: 1, column: 1, problem: "is wrong", fix: "put it right" }],

@@ -18,9 +18,14 @@ export function toDiagnostics(problems: readonly PolicyProblem[], text: Text): D
       to,
       severity: "error",
       source: "policy",
-      message: `${problem.field ? `${problem.field}: ` : ""}${problem.problem}. Fix: ${problem.fix}.`,
+      message: `${problem.field ? `${problem.field}: ` : ""}${ended(problem.problem)} Fix: ${ended(problem.fix)}`,
     };
   });
+}
+
+/** A clause as a sentence, which may be a question already. */
+export function ended(clause: string): string {
+  return /[.?!]$/.test(clause) ? clause : `${clause}.`;
 }
 
 function span({ line, column }: PolicyProblem, text: Text): { from: number; to: number } {
