@@ -114,8 +114,10 @@ class Node:
         spec["securityContext"].pop("fsGroup")
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
         manifest = self._folder / f"{name}.yaml"
+        self._started[name] = json.loads(json.dumps(spec))
+        for container in spec["containers"]:
+            container.pop("ports", None)  # podman would open them on this machine
         manifest.write_text(yaml.safe_dump(pod))
-        self._started[name] = spec
         podman("play", "kube", "--network", f"{self.network}:alias={name}", str(manifest))
         if wait:
             for container, probe, kind in probes:
@@ -308,8 +310,9 @@ def play(node: Node, objects: list[dict[str, Any]], *, seconds: float) -> int:
     if status := node.ends(migrate, "migrate", seconds=300):
         raise SystemExit(f"migrations end with {status}:\n{node.logs(migrate, 'migrate')}")
     print("programs", flush=True)
-    # The edge is ready when all that it calls are, so it comes last.
-    for name in sorted(pods, key=lambda name: short(name) in ("edge", "dashboard")):
+    # Pages and the edge come after what they call, as they would once they are ready.
+    last = ("edge", "dashboard")
+    for name in sorted(pods, key=lambda name: short(name) in last and 1 + last.index(short(name))):
         node.start(name, pods[name])
     print(f"everything is ready after {time.monotonic() - begun:.0f} s", flush=True)
     (test,) = [thing for thing in objects if thing["kind"] == "Pod"]
