@@ -11,7 +11,7 @@ FILES = ROOT / "charts/interpretops/files"
 SOURCES = {
     "deploy/smoke.py": "",
     "deploy/prometheus/rules/*.yaml": "rules",
-    "deploy/grafana/dashboards/*.json": "dashboards",
+    "deploy/grafana/*.json": "dashboards",
 }
 
 

@@ -3,11 +3,13 @@
     python deploy/play_kube.py --images localhost/interpretops [--stand-ins localhost/stand-ins] [--keep]
 
 Helm's own library renders the chart with `values-dev.yaml`, and `podman play kube` runs what came out: the
-very images, commands, variables, users, capabilities, read-only roots and init containers. This program
+very images, commands, variables, users, capabilities and read-only roots. This program
 stands in for what podman has not, and for nothing else:
 
     Service          an alias of its pod on one network; so a Service has its pod's port here
     volumes          folders owned by the pod's group, as the kubelet makes them; Secrets with their mode
+    init containers  pods that run to their end before
+    restarts         none: a program that ends also ends the run
     probes           asked by this program, over the network or inside, as often as they say
     Job, test hook   a pod that runs to its end
     left out         what only a cluster has: NetworkPolicy, ServiceAccount, PodDisruptionBudget, CronJob,
@@ -27,9 +29,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +98,8 @@ class Node:
         self._made = {(thing["kind"], thing["metadata"]["name"]): thing for thing in objects}
         self.network = f"{RELEASE}-{secrets.token_hex(3)}"
         self._started: dict[str, dict[str, Any]] = {}
+        self._serving: list[str] = []
+        self._turn = threading.Lock()
         podman("network", "create", self.network)
 
     def start(self, name: str, spec: dict[str, Any], *, wait: bool = True) -> None:
@@ -110,20 +116,33 @@ class Node:
         spec["volumes"] = [self._volume(name, volume, group) for volume in spec["volumes"]]
         for container in (*spec.get("initContainers", []), *spec["containers"]):
             self._adapt(container, spec)
+        spec["restartPolicy"] = "Never"
         # What the pod says of its containers, podman wants of each.
         spec["securityContext"].pop("fsGroup")
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
-        manifest = self._folder / f"{name}.yaml"
         self._started[name] = json.loads(json.dumps(spec))
         for container in spec["containers"]:
             container.pop("ports", None)  # podman would open them on this machine
-        manifest.write_text(yaml.safe_dump(pod))
-        podman("play", "kube", "--network", f"{self.network}:alias={name}", str(manifest))
+        for container in spec.pop("initContainers", []):
+            before = f"{name}-before"
+            self._play(before, spec | {"containers": [container]})
+            if status := self.ends(before, container["name"], seconds=600):
+                log = self.logs(before, container["name"])
+                raise SystemExit(f"{name}: {container['name']} ends with {status}:\n{log}")
+            podman("pod", "rm", "--force", before)
+        self._play(name, spec)
         if wait:
             for container, probe, kind in probes:
                 if probe:
                     self._until_it_answers(name, container, probe, kind)
+            self._serving.append(name)
             print(f"  {name}", flush=True)
+
+    def _play(self, name: str, spec: dict[str, Any]) -> None:
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        manifest = self._folder / f"{name}.yaml"
+        manifest.write_text(yaml.safe_dump(pod))
+        with self._turn:  # podman is not sure of itself when it makes two pods at once
+            podman("play", "kube", "--network", f"{self.network}:alias={name}", str(manifest))
 
     def ends(self, name: str, container: str, *, seconds: float) -> int:
         """Wait for a container that runs to its end, and give its status."""
@@ -143,10 +162,8 @@ class Node:
         Raises:
             SystemExit: When one has ended; with the end of its log.
         """
-        for name, spec in self._started.items():
-            if spec.get("restartPolicy") in ("Never", "OnFailure"):
-                continue
-            for container in spec["containers"]:
+        for name in self._serving:
+            for container in self._started[name]["containers"]:
                 if self._inspect(name, container["name"], "{{.State.Running}}") != "true":
                     raise SystemExit(f"{name} has ended:\n{self.logs(name, container['name'])}")
 
@@ -310,10 +327,9 @@ def play(node: Node, objects: list[dict[str, Any]], *, seconds: float) -> int:
     if status := node.ends(migrate, "migrate", seconds=300):
         raise SystemExit(f"migrations end with {status}:\n{node.logs(migrate, 'migrate')}")
     print("programs", flush=True)
-    # Pages and the edge come after what they call, as they would once they are ready.
-    last = ("edge", "dashboard")
-    for name in sorted(pods, key=lambda name: short(name) in last and 1 + last.index(short(name))):
-        node.start(name, pods[name])
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for started in [pool.submit(node.start, name, spec) for name, spec in pods.items()]:
+            started.result()
     print(f"everything is ready after {time.monotonic() - begun:.0f} s", flush=True)
     (test,) = [thing for thing in objects if thing["kind"] == "Pod"]
     name = test["metadata"]["name"]
@@ -351,7 +367,11 @@ def main() -> int:
         else:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             stack.callback(node.stop)
-        status = play(node, objects, seconds=chosen.seconds)
+        try:
+            status = play(node, objects, seconds=chosen.seconds)
+        except SystemExit as error:
+            print(error, flush=True)  # now, and not after all pods have ended
+            status = 1
     print("the release works" if status == 0 else f"the test ended with {status}")
     return status
 

@@ -52,6 +52,8 @@ def strict(schema: dict) -> dict:
     if kept.pop("x-kubernetes-int-or-string", False):
         kept.pop("type", None)
         kept["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    if "pattern" in kept:  # flags in the middle are Go's way
+        kept["pattern"] = kept["pattern"].replace("^(?i)", "(?i)^")
     if "properties" in kept and not open_ended:
         kept.setdefault("additionalProperties", False)
     return {key: value for key, value in kept.items() if not key.startswith("x-kubernetes-")}
