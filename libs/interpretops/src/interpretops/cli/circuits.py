@@ -119,7 +119,10 @@ def _print(found: CircuitComparison) -> None:
     if found.ccs_spearman is not None:
         out.print(f"rank correlation of CCS {_interval(found.ccs_spearman)}")
     if found.attribution_spearman is not None:
-        out.print(f"rank correlation of attribution {_interval(found.attribution_spearman)}")
+        out.print(
+            "rank correlation of attribution between resamples of the pairs "
+            f"{_interval(found.attribution_spearman)}"
+        )
     for note in found.notes:
         out.print(f"[yellow]{note}.[/]")
 

@@ -256,7 +256,7 @@ function Overlap({ comparison, counts }: OverlapProps) {
           </dd>
         </div>
         <div>
-          <dt>Rank correlation of attribution</dt>
+          <dt>Rank correlation of attribution, between resamples</dt>
           <dd>
             <Correlation of={comparison.attribution_spearman} />
           </dd>

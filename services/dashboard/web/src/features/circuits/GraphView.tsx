@@ -41,7 +41,7 @@ interface GraphViewProps {
   onPin: (node: number) => void;
 }
 
-const MARGIN = { left: 50, top: 22, right: 18, bottom: 46 };
+const MARGIN = { left: 50, top: 22, right: 56, bottom: 46 };
 const REACH = 14;
 const STEPS: Record<string, Step> = {
   ArrowLeft: "left",

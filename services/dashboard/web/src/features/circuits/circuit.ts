@@ -74,7 +74,7 @@ export function circuitGraph(file: CircuitFile): Graph {
     ...Array.from({ length: heads }, (_, i) => ({ label: `h${i}`, group: "Attention heads" })),
     { label: "MLP", group: "" },
     ...(hasFeatures ? [{ label: "Features", group: "" }] : []),
-    ...(hasErrors ? [{ label: "Left out", group: "" }] : []),
+    ...(hasErrors ? [{ label: "Error", group: "" }] : []),
   ];
   const place: Record<string, number> = {
     mlp: heads,

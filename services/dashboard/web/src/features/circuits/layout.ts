@@ -19,7 +19,7 @@ const ROW = 30;
 const ABREAST = 8;
 const LINE = 12;
 /** A drawing is at least this wide for its height, so that columns of a deep model stand apart. */
-const LEAST_ASPECT = 1.12;
+const LEAST_ASPECT = 1;
 const MOST_STRETCH = 4;
 
 /** Lay a graph out. */
