@@ -50,6 +50,9 @@ def build() -> int:
     shutil.rmtree(WEB / "out", ignore_errors=True)
     built_from = digest()
     subprocess.run(["npm", "run", "--silent", "build"], cwd=WEB, check=True)
+    if digest() != built_from:
+        print("the sources changed while they were built: build again", file=sys.stderr)
+        return 1
     shutil.rmtree(STATIC, ignore_errors=True)
     shutil.copytree(WEB / "out", STATIC)
     (STATIC / MARK).write_text(built_from + "\n")

@@ -20,6 +20,6 @@ export function More({ query }: MoreProps) {
 /** Goes from one page of the edge's lists to the next. */
 export const PAGED = {
   pageParamName: "cursor",
-  initialPageParam: undefined as string | undefined,
-  getNextPageParam: (page: { next_cursor?: string | null }) => page.next_cursor ?? undefined,
+  initialPageParam: null as string | null, // not undefined, which would be asked for as 0
+  getNextPageParam: (page: { next_cursor?: string | null }) => page.next_cursor ?? null,
 };

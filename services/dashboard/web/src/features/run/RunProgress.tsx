@@ -66,8 +66,8 @@ export function RunProgress({ id, settings }: { id: string; settings: RunSetting
 }
 
 function Sign({ made, failed, running }: { made: boolean; failed: boolean; running: boolean }) {
-  if (made) return <CircleCheck size={19} aria-label="done" className={styles.good} />;
-  if (failed) return <CircleX size={19} aria-label="failed" className={styles.bad} />;
-  if (running) return <LoaderCircle size={19} aria-label="running" className={styles.spin} />;
-  return <Circle size={19} aria-label="waiting" className={styles.faint} />;
+  if (made) return <CircleCheck size={19} role="img" aria-label="done" className={styles.good} />;
+  if (failed) return <CircleX size={19} role="img" aria-label="failed" className={styles.bad} />;
+  if (running) return <LoaderCircle size={19} role="img" aria-label="running" className={styles.spin} />;
+  return <Circle size={19} role="img" aria-label="waiting" className={styles.faint} />;
 }

@@ -37,12 +37,7 @@ export function Roles() {
     { head: "Scope", cell: ({ scope }) => <code>{scope}</code>, minor: true },
     ...ROLES.map((role) => ({
       head: role,
-      cell: ({ from }: Power) =>
-        ROLES.indexOf(role) >= ROLES.indexOf(from) ? (
-          "yes"
-        ) : (
-          <span aria-label="no">–</span>
-        ),
+      cell: ({ from }: Power) => (ROLES.indexOf(role) >= ROLES.indexOf(from) ? "yes" : "no"),
     })),
     { head: "You", cell: ({ scope }) => (scopes.includes(scope) ? <b>yes</b> : "no") },
   ];

@@ -1,0 +1,1 @@
+(globalThis.TURBOPACK||(globalThis.TURBOPACK=[])).push(["object"==typeof document?document.currentScript:void 0,{otherChunks:["static/chunks/3ijuao1er_e37.js","static/chunks/2asinu637b0zs.js"],runtimeModuleIds:[10716]}]);
