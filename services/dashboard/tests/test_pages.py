@@ -1,6 +1,7 @@
 """Pages and the policy they are served under; the export that is checked in."""
 
 import base64
+import gzip
 import hashlib
 import re
 import subprocess
@@ -15,6 +16,9 @@ from starlette.testclient import TestClient
 from services.dashboard.tests.conftest import PAGE
 
 HERE = Path(__file__).parents[1]
+BUDGET = 280_000
+EDITOR_BUDGET = 420_000
+"""Bytes of scripts and styles, compressed, that a page may need before it is shown."""
 
 
 @pytest.fixture
@@ -90,3 +94,17 @@ def test_every_page_that_is_checked_in_keeps_to_its_policy():
         fetched = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="([^"]+)"', text)
         assert all(address.startswith("/") for address in fetched), page
         assert Export().find("/" + page.relative_to(EXPORT).as_posix()).scripts
+
+
+def test_no_page_is_heavier_than_its_budget():
+    """What is loaded later, such as the reader of PDFs, does not count; old browsers' extras neither."""
+    for page in sorted(EXPORT.rglob("*.html")):
+        text = page.read_text()
+        named = set(
+            re.findall(r'<(?:script|link)[^>]*(?:src|href)="(/_next/[^"]+\.(?:js|css))"', text)
+        )
+        named -= set(re.findall(r'<script src="([^"]+)" noModule', text))
+        assert named, page
+        weight = sum(len(gzip.compress((EXPORT / name[1:]).read_bytes())) for name in named)
+        edits = page.parent.name == "policies"
+        assert weight <= (EDITOR_BUDGET if edits else BUDGET), (page, weight)
