@@ -61,6 +61,8 @@ def test_what_is_named_by_its_content_is_kept_for_ever_and_compressed(client):
     answer = client.get("/_next/static/a.js")
     assert "immutable" in answer.headers["cache-control"]
     assert answer.headers["content-encoding"] == "gzip"
+    # A worker's policy is its own: it loads the rest of itself, from here alone.
+    assert "script-src 'self';" in answer.headers["content-security-policy"]
     assert answer.text == "let a = 1;" * 100
     again = client.get("/_next/static/a.js", headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")

@@ -25,6 +25,8 @@ EXPORT = Path(__file__).parent / "static"
 
 _NONCE = b'content="__CSP_NONCE__"'
 """Stands in the pages for the nonce of one answer, which libraries put on the styles they add."""
+_WORKER = "default-src 'none'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'"
+"""What a script may do that runs as a worker, whose policy is that of its own answer."""
 _FOREVER = "public, max-age=31536000, immutable"
 _COMPRESSED = re.compile(r"text/|application/(javascript|json|wasm|manifest\+json)|image/svg")
 _TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".txt": "text/plain"}
@@ -108,6 +110,7 @@ class Export:
             "etag": asset.etag,
             "cache-control": _FOREVER if asset.immutable else "no-cache",
             "vary": "accept-encoding",
+            "content-security-policy": _WORKER,
         }
         if request.headers.get("if-none-match") == asset.etag:
             return Response(status_code=304, headers=headers)

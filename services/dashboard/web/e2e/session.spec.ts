@@ -6,7 +6,7 @@ test("a wrong key is refused, the right one signs in, and who signs out is out",
   const key = page.getByLabel("API key");
   await key.fill(`iop_abcdefgh2345_${"a".repeat(43)}`);
   await page.getByRole("button", { name: "Sign in" }).click();
-  await expect(page.getByRole("alert")).toBeVisible();
+  await expect(page.locator("p[role=alert]")).toBeVisible();
   await key.fill(facts.keys.operator);
   await key.press("Enter");
   await expect(page.getByRole("heading", { name: "Jobs" })).toBeVisible();
@@ -44,8 +44,8 @@ test("an admin issues a key, sees it once, and revokes it", async ({ page, signI
   await signIn("admin");
   await page.goto("/settings");
   await page.getByRole("button", { name: "Issue a key" }).click();
-  await page.getByLabel("Name").fill("nightly-evals");
-  await page.getByLabel("Role").selectOption("viewer");
+  await page.getByRole("dialog").getByLabel("Name").fill("nightly-evals");
+  await page.getByRole("dialog").getByLabel("Role").selectOption("viewer");
   await expectAccessible(page);
   await page.getByRole("button", { name: "Issue", exact: true }).click();
   const shown = page.getByRole("dialog").locator("code");

@@ -16,7 +16,7 @@ export function artifactAddress(id: string): string {
 /** A link to an artifact, by the end of its id. */
 export function ArtifactLink({ id }: { id: string }) {
   return (
-    <Link href={artifactAddress(id)} title={id}>
+    <Link href={artifactAddress(id)} title={id} prefetch={false}>
       {shortId(id)}
     </Link>
   );

@@ -1,4 +1,5 @@
 import { Button } from "./Button";
+import styles from "./More.module.css";
 
 interface MoreProps {
   /** What TanStack Query's infinite query gives. */
@@ -9,7 +10,7 @@ interface MoreProps {
 export function More({ query }: MoreProps) {
   if (!query.hasNextPage) return null;
   return (
-    <p style={{ marginTop: "var(--space-3)" }}>
+    <p className={styles.more}>
       <Button busy={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
         Show more
       </Button>

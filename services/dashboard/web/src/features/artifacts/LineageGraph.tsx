@@ -3,7 +3,7 @@
 import Link from "next/link";
 
 import { api } from "@/api/client";
-import { artifactAddress } from "@/ui/ArtifactLink";
+import { artifactAddress, ArtifactLink } from "@/ui/ArtifactLink";
 import { ErrorState } from "@/ui/ErrorState";
 import { bytes, moment, shortId } from "@/ui/format";
 import { Loading } from "@/ui/Loading";
@@ -35,8 +35,13 @@ export function LineageGraph({ id }: { id: string }) {
     <>
       {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- it scrolls by itself */}
       <div className={styles.scroll} role="region" aria-label="Lineage, drawn" tabIndex={0}>
-        <svg width={width} height={height} viewBox={`0 0 ${width} ${height}`} aria-hidden={false}>
-          <title>{`What ${id} was made from`}</title>
+        <svg
+          width={width}
+          height={height}
+          viewBox={`0 0 ${width} ${height}`}
+          role="group"
+          aria-label={`What ${id} was made from`}
+        >
           {nodes.flatMap((node) =>
             node.artifact.parents.flatMap((parent) => {
               const from = at.get(parent);
@@ -57,6 +62,7 @@ export function LineageGraph({ id }: { id: string }) {
             >
               <Link
                 href={artifactAddress(node.artifact.id)}
+                prefetch={false}
                 className={styles.node}
                 data-self={node.artifact.id === id || undefined}
                 title={node.artifact.id}
@@ -75,7 +81,7 @@ export function LineageGraph({ id }: { id: string }) {
           rows={query.data.artifacts}
           id={(artifact) => artifact.id}
           columns={[
-            { head: "Artifact", cell: ({ id }) => <Link href={artifactAddress(id)}>{shortId(id)}</Link> },
+            { head: "Artifact", cell: ({ id }) => <ArtifactLink id={id} /> },
             { head: "Kind", cell: ({ kind }) => artifactKindName(kind) },
             { head: "Made from", cell: ({ parents }) => parents.map(shortId).join(", ") || "–", wide: true },
             { head: "Made", cell: ({ created_at: at }) => moment(at) },

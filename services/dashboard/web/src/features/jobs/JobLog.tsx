@@ -54,7 +54,9 @@ export function details({ type, body }: JobEvent): string {
     const measured = Object.entries(figures ?? {}).map(([name, value]) => `${name} ${figure(value)}`);
     return [`${stage} ${done}${total > 0 ? `/${total}` : ""}`, ...measured].join("  ");
   }
-  return Object.entries(body)
-    .map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`)
-    .join("  ");
+  const { problem, fix, ...rest } = body;
+  const first = [problem, fix].filter((text) => typeof text === "string").map((text) => `${text}.`);
+  const others = Object.entries(rest)
+    .map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`);
+  return [...first, ...others].join("  ");
 }

@@ -18,7 +18,7 @@ const COLUMNS: readonly Column<Job>[] = [
   {
     head: "Job",
     cell: (job) => (
-      <Link href={`/jobs/view?id=${job.id}`} title={job.id}>
+      <Link href={`/jobs/view?id=${job.id}`} title={job.id} prefetch={false}>
         {shortId(job.id)}
       </Link>
     ),
