@@ -3,6 +3,7 @@
 import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -18,14 +19,12 @@ from interpretops_platform.security.principal import Role
 from interpretops_platform.settings import CacheSettings, ObjectsSettings, SecuritySettings
 from interpretops_platform.tenants import TenantStores
 from interpretops_platform.testing import (  # noqa: F401 - fixtures and a hook
+    add_tenant,
     broker_settings,
     database,
-    other_tenant_id,
     postgres_server,
     pytest_terminal_summary,
     redis_url,
-    settings,
-    tenant_id,
 )
 
 from services.gateway.tests.doubles import (
@@ -47,6 +46,30 @@ from services.gateway.tests.folders import (
 )
 
 
+@pytest.fixture(scope="session")
+def settings(postgres_server):
+    """Settings with a database that all these tests share; what keeps them apart is their tenants."""
+    name = f"test_gateway_{uuid4().hex[:12]}"
+    postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_server.template}")
+    made = postgres_server.settings(name)
+    # Nothing here freezes in a transaction, but a busy machine may seem to.
+    patient = made.database.model_copy(update={"idle_in_transaction_seconds": 60})
+    yield made.model_copy(update={"database": patient})
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest_asyncio.fixture
+async def tenant_id(database):
+    """A tenant of this test alone."""
+    return await add_tenant(database, f"ours-{uuid4()}")
+
+
+@pytest_asyncio.fixture
+async def other_tenant_id(database):
+    """Another one, whose data must stay out of reach."""
+    return await add_tenant(database, f"theirs-{uuid4()}")
+
+
 @pytest.fixture
 def edge_settings(broker_settings, tmp_path):
     Peppers.create(tmp_path / "peppers")
@@ -54,10 +77,6 @@ def edge_settings(broker_settings, tmp_path):
     return broker_settings.model_copy(
         update={
             "security": SecuritySettings(pepper_file=tmp_path / "peppers"),
-            # Nothing here freezes in a transaction, but a busy machine may seem to.
-            "database": broker_settings.database.model_copy(
-                update={"idle_in_transaction_seconds": 60}
-            ),
             "objects": ObjectsSettings(folder=tmp_path / "objects"),
             "cache": CacheSettings(dir=tmp_path / "cache"),
             "grpc": broker_settings.grpc.model_copy(

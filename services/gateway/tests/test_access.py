@@ -194,11 +194,8 @@ async def test_a_caller_learns_who_it_is(edge, issue, tenant_id):
     headers = await issue(tenant_id, Role.VIEWER, name="eyes")
     caller = (await edge.get("/whoami", headers=headers)).json()
     assert caller["tenant_id"] == str(tenant_id)
-    assert (caller["tenant"], caller["subject"], caller["roles"]) == (
-        "ours",
-        "key:eyes",
-        ["viewer"],
-    )
+    assert caller["tenant"].startswith("ours-")
+    assert (caller["subject"], caller["roles"]) == ("key:eyes", ["viewer"])
     assert caller["scopes"] == ["artifacts:read", "jobs:read", "policies:read"]
 
 

@@ -66,12 +66,27 @@ async def test_an_idle_stream_shows_that_it_is_alive_and_ends_with_the_edge(
 ):
     settings = whole_settings.model_copy(update={"edge": EdgeSettings(heartbeat_seconds=0.05)})
     job_id = await queued(database, tenant_id)
-    async with serving(settings) as edge:
-        reading = asyncio.ensure_future(edge.get(f"/jobs/{job_id}/events", headers=admin))
-        await asyncio.sleep(0.5)
+    sent = bytearray()
+
+    async def overheard(scope, receive, send):
+        async def note(message):
+            sent.extend(message.get("body", b""))
+            await send(message)
+
+        await edge.app(scope, receive, note)
+
+    async with (
+        serving(settings) as edge,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=overheard), base_url="http://edge"
+        ) as client,
+        asyncio.timeout(120),
+    ):
+        reading = asyncio.ensure_future(client.get(f"/jobs/{job_id}/events", headers=admin))
+        while sent.count(b": ping") < 2:
+            await asyncio.sleep(0.05)
         edge.app.state.edge.stopping.set()
         answer = await reading
-    assert answer.text.count(": ping") >= 2
     assert [kind for _, kind, _ in events(answer.text)] == ["queued"]
 
 
