@@ -40,13 +40,6 @@ from services.gateway.tests.doubles import (
 )
 
 DOCUMENT = create_app(Settings()).openapi()
-CONFIG = schemathesis.Config.from_dict(
-    {
-        "generation": {"max-examples": 4},
-        "phases": {"coverage": {"enabled": False}, "stateful": {"enabled": False}},
-    }
-)
-SCHEMA = schemathesis.openapi.from_dict(DOCUMENT, config=CONFIG)
 # Rules that span fields, and artifacts that must be there, are in no schema.
 NOT_HELD = [positive_data_acceptance, unsupported_method]
 
@@ -110,27 +103,54 @@ def running_edge(postgres_server, tmp_path_factory):
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert ready.wait(120)
+    assert ready.wait(600)
     yield found["address"], found["headers"]
     stop.set()
     thread.join()
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@SCHEMA.exclude(path_regex="/keys/{prefix}|/events").parametrize()
-@hypothesis.settings(
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-)
-def test_made_up_requests_are_answered_as_documented(case, running_edge):
+def made_up(examples):
+    """Makes a test of that many requests to each operation, the same ones each time."""
+    config = schemathesis.Config.from_dict(
+        {
+            "generation": {"max-examples": examples},
+            "phases": {"coverage": {"enabled": False}, "stateful": {"enabled": False}},
+        }
+    )
+    schema = schemathesis.openapi.from_dict(DOCUMENT, config=config)
+    the_same = hypothesis.settings(
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    )
+
+    def decorate(test):
+        chosen = schema.exclude(path_regex="/keys/{prefix}|/events")
+        return chosen.parametrize()(the_same(test))
+
+    return decorate
+
+
+def require_as_documented(case, running_edge):
     address, headers = running_edge
     answer = case.call(base_url=address, headers=headers)
     case.validate_response(answer, excluded_checks=NOT_HELD, headers=headers)
     assert "Traceback" not in answer.text
     assert answer.status_code < 500, answer.text
+
+
+@made_up(4)
+def test_made_up_requests_are_answered_as_documented(case, running_edge):
+    require_as_documented(case, running_edge)
+
+
+@pytest.mark.slow
+@made_up(30)
+def test_many_made_up_requests_are_answered_as_documented(case, running_edge):
+    require_as_documented(case, running_edge)
 
 
 def test_every_route_teaches():

@@ -7615,7 +7615,7 @@ export interface operations {
                      *     event: progress
                      *     data: {"at":"2026-01-01T12:00:02Z","body":{"stage":"attributing","done":12,"total":64,"figures":{}}}
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description The caller did not prove who it is. */
@@ -8243,7 +8243,7 @@ export interface operations {
                      *     event: tokens
                      *     data: {"side":"steered","text":" I","tokens":[{"id":339,"text":" I","logprob":-0.01}]}
                      */
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description The caller did not prove who it is. */
@@ -10465,7 +10465,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ChatCompletion"];
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description A part of the request is wrong; `param` names the field. */
@@ -10544,7 +10544,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Completion"];
-                    "text/event-stream": string;
+                    "text/event-stream": unknown;
                 };
             };
             /** @description A part of the request is wrong; `param` names the field. */

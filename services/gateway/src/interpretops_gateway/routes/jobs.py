@@ -24,6 +24,7 @@ from interpretops_gateway.edge import Edge, EdgeDep
 from interpretops_gateway.pages import Cursor, Limit, Page, read_page
 from interpretops_gateway.problems import invalid
 from interpretops_gateway.routing import needs, router
+from interpretops_gateway.streams import event_stream
 
 routes = router("jobs")
 
@@ -38,13 +39,10 @@ JobId = Annotated[
 _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `id` is the cursor, `event` the type, `data` JSON.",
-        "content": {
-            "text/event-stream": {
-                "schema": {"type": "string"},
-                "example": 'id: 3\nevent: progress\ndata: {"at":"2026-01-01T12:00:02Z","body":'
-                '{"stage":"attributing","done":12,"total":64,"figures":{}}}\n\n',
-            }
-        },
+        "content": event_stream(
+            'id: 3\nevent: progress\ndata: {"at":"2026-01-01T12:00:02Z","body":'
+            '{"stage":"attributing","done":12,"total":64,"figures":{}}}\n\n'
+        ),
     }
 }
 

@@ -30,6 +30,7 @@ from interpretops_gateway.generation import FIELDS, answer_all, stream_all
 from interpretops_gateway.problems import answer as problem_answer
 from interpretops_gateway.problems import invalid
 from interpretops_gateway.routing import needs, router
+from interpretops_gateway.streams import event_stream
 
 routes = router("openai")
 
@@ -382,7 +383,7 @@ def _documented(kind: type[BaseModel]) -> dict[str, Any]:
                 "model": kind,
                 "description": "The answers; with `stream` as server-sent events that end with "
                 "`data: [DONE]`.",
-                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "content": event_stream(),
             },
         },
         "dependencies": [needs(Scope.GENERATE)],

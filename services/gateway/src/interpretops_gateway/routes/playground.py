@@ -31,6 +31,7 @@ from interpretops_gateway.problems import invalid
 from interpretops_gateway.routes.steer import conversation
 from interpretops_gateway.routing import needs, router
 from interpretops_gateway.services import Renames
+from interpretops_gateway.streams import event_stream
 
 routes = router("steering")
 
@@ -46,15 +47,12 @@ _FIELDS: Renames = (
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events; `data` is JSON, and `side` says whose it is.",
-        "content": {
-            "text/event-stream": {
-                "schema": {"type": "string"},
-                "example": 'event: started\ndata: {"side":"steered","prompt_tokens":31,"record":'
-                '{"fired":true,"score":2.1,"threshold":1.25,"units":["layer18.f471"],"steps":1}}'
-                '\n\nevent: tokens\ndata: {"side":"steered","text":" I","tokens":[{"id":339,'
-                '"text":" I","logprob":-0.01}]}\n\n',
-            }
-        },
+        "content": event_stream(
+            'event: started\ndata: {"side":"steered","prompt_tokens":31,"record":'
+            '{"fired":true,"score":2.1,"threshold":1.25,"units":["layer18.f471"],"steps":1}}'
+            '\n\nevent: tokens\ndata: {"side":"steered","text":" I","tokens":[{"id":339,'
+            '"text":" I","logprob":-0.01}]}\n\n'
+        ),
     }
 }
 
