@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ import pytest
 import yaml
 from interpretops.steering import measure_reference
 from interpretops.steering.reference import REFERENCE
-from interpretops_platform.embedded import temporary_folder
 from interpretops_platform.telemetry.metrics import Metrics
 from interpretops_platform.watch_settings import WatchSettings
 from interpretops_stack.ports import free_ports
@@ -27,7 +27,8 @@ GATE = {"condition": {"probe": [{"layer": 0, "vector": "v.safetensors#c"}], "thr
 
 
 def usual(first):
-    return [f"Tell me about the number {i}, please." for i in range(first, first + PER_SIDE)]
+    numbers = range(100 + first, 100 + first + 2 * PER_SIDE, 2)
+    return [f"Tell me about the number {number}, please." for number in numbers]
 
 
 def unusual():
@@ -37,7 +38,8 @@ def unusual():
 @contextmanager
 def prometheus(port):
     """A real one over the shipped rules and one port of metrics; gives what asks it."""
-    with temporary_folder("prometheus") as folder:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
         (here,) = free_ports(("prometheus",), {}).values()
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -127,7 +129,7 @@ async def test_a_planted_drift_pages(open_gateway, installation, capsys):
         exposition = metrics.expose("127.0.0.1", 0)
         comparing = asyncio.create_task(compare())
         with prometheus(exposition.port) as api:
-            await send(usual(PER_SIDE))
+            await send(usual(1))
             await until(seen(PER_SIDE))
             report = latest["found"].report
             say(f"{report.requests} usual requests: {report.verdict}, PSI {report.score.psi:.3f}")
