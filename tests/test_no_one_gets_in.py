@@ -10,6 +10,7 @@ import json
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID
 
 import grpc
@@ -23,7 +24,16 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 from interpretops_platform.audit import append
 from interpretops_platform.database.engine import create_migration_engine
-from interpretops_platform.database.models import ApiKey, Artifact, ArtifactParent, Policy
+from interpretops_platform.database.models import (
+    Alarm,
+    ApiKey,
+    Artifact,
+    ArtifactParent,
+    CircuitAnnotation,
+    FeatureLabel,
+    Policy,
+    TrafficWindow,
+)
 from interpretops_platform.database.session import tenant_session
 from interpretops_platform.jobs.submit import JobRequest, submit
 from interpretops_platform.rpc.identity import IDENTITY_HEADER, IdentityTokens
@@ -109,6 +119,9 @@ VALID = {
     },
     "SaeTrainerService.SubmitDictionary": {**_LEARNING, "prompts": _PROMPTS},
     "CircuitSearchService.SubmitSearch": _SEARCH,
+    "CircuitService.CompareCircuits": {"base": _THEIRS["cx"], "other": _THEIRS["cx"]},
+    "CircuitService.ImportGraph": {"content": "e30="},
+    "DriftService.CompareTraffic": {"policy": "theirs"},
     "EvalService.SubmitEvaluation": _EVALUATION,
     "ReportService.SubmitReport": {"risk_card": _THEIRS["rc"], "spec": {}, **_KEY},
     "SteeringService.Generate": _ASKED,
@@ -139,7 +152,11 @@ THEIRS = {
     "JobService.CancelJob": {"job_id": {"job_id": _JOB}},
     "JobService.WatchJob": {"job_id": {"job_id": _JOB}},
     "SaeTrainerService.SubmitDictionary": {"trace": {**_LEARNING, "trace": _THEIRS["tr"]}},
+    "CircuitService.CompareCircuits": dict.fromkeys(
+        ("base", "other"), VALID["CircuitService.CompareCircuits"]
+    ),
     "CircuitSearchService.SubmitSearch": {"dictionary": {**_SEARCH, "dictionary": _THEIRS["sae"]}},
+    "DriftService.CompareTraffic": {"policy": VALID["DriftService.CompareTraffic"]},
     "EvalService.SubmitEvaluation": {
         **_with_policy(_EVALUATION),
         "circuit": {**_EVALUATION, "circuit": _THEIRS["cx"]},
@@ -160,13 +177,14 @@ THEIRS = {
 }
 
 
+_NAMES = {("GenerateRequest", "policy_id"), ("CompareTrafficRequest", "policy")}
+
+
 def references(kind, path=(), seen=()):
     """Paths of the fields of a message that name something that belongs to a tenant."""
     for field in kind.fields:
         inner, here = field.message_type, (*path, field.name)
-        by_name = field.name == "job_id" or (
-            field.name == "policy_id" and kind.name == "GenerateRequest"
-        )
+        by_name = field.name == "job_id" or (kind.name, field.name) in _NAMES
         if by_name or (inner is not None and inner.name == "ArtifactRef"):
             yield ".".join(here)
         elif inner is not None and inner.full_name not in seen:
@@ -330,6 +348,32 @@ async def fill(database, tenant_id: UUID, kind):
                 author="key:theirs",
             )
         )
+        await session.flush()
+        written = {"tenant_id": tenant_id, "author": "key:theirs", "revision": 1}
+        session.add_all(
+            [
+                CircuitAnnotation(artifact_id=_THEIRS["cx"]["id"], body={}, **written),
+                FeatureLabel(
+                    dictionary_id=_THEIRS["sae"]["id"], site="s", feature=1, label="l", **written
+                ),
+                TrafficWindow(
+                    tenant_id=tenant_id,
+                    policy_id="pv_1",
+                    hour=datetime(2026, 1, 1, tzinfo=UTC),
+                    replica="r",
+                    requests=1,
+                    body={},
+                ),
+                Alarm(
+                    id="al_1",
+                    tenant_id=tenant_id,
+                    policy_id="pv_1",
+                    kind="drift",
+                    problem="p",
+                    body={},
+                ),
+            ]
+        )
         key = {"prefix": "ab12", "hash": b"h", "name": "n", "scopes": [], "roles": []}
         session.add(ApiKey(tenant_id=tenant_id, **key))
         await submit(session, tenant_id, JobRequest(kind=kind))
@@ -411,7 +455,9 @@ async def test_what_is_another_tenants_is_not_found(serving, name, theirs, owner
                 code, said = await served.call(method, request, served.sign())
                 assert code is grpc.StatusCode.NOT_FOUND, (method.name, path, said)
                 assert _ULID in said or "'theirs'" in said, (method.name, path, said)
-                if method.name.startswith(("JobService", "ReportService", "SaeTrainer", "Circuit")):
+                if method.name.startswith(
+                    ("JobService", "ReportService", "SaeTrainer", "CircuitSearch")
+                ):
                     own = await served.call(method, request, served.sign(tenant_id=theirs))
                     assert own[0] is grpc.StatusCode.OK, (method.name, path, own[1])
             if method.name == "JobService.ListJobs":

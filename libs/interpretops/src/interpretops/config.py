@@ -11,6 +11,8 @@ from interpretops.yaml_source import validate_yaml
 
 PLATFORM_SECTIONS = frozenset(
     {
+        "audit",
+        "dashboard",
         "database",
         "edge",
         "grpc",
@@ -21,6 +23,7 @@ PLATFORM_SECTIONS = frozenset(
         "services",
         "steering",
         "telemetry",
+        "watch",
     }
 )
 """Sections that services read; one file may hold both their settings and the engine's."""
