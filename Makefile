@@ -13,7 +13,7 @@ PACKAGES := $(LIBRARIES) $(SERVICES:%=services/%)
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-slow test-faults lint lint-deploy sbom format lock protos protos-check dashboard bench clean
+.PHONY: help setup demo up down test test-pages test-slow test-faults lint lint-deploy sbom format lock protos protos-check dashboard bench clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ test: $(READY) ## All tests but the slow science checks
 	@echo "── testing"
 	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m "not slow and not faults"
 	@$(BIN)/python services/dashboard/check.py test
+
+test-pages: $(READY) ## Drive the dashboard's pages in Chromium, against a stack of their own
+	@$(BIN)/python services/dashboard/check.py pages
 
 test-slow: $(READY) ## The multi-minute science checks
 	@INTERPRETOPS_TEST_CACHE=$(abspath $(CACHE)) $(BIN)/pytest -m slow

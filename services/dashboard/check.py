@@ -1,4 +1,4 @@
-"""What `make lint` and `make test` do for the dashboard's pages: `check.py lint` and `check.py test`.
+"""What `make lint`, `make test` and `make test-pages` do for the dashboard: `check.py lint|test|pages`.
 
 Without Node (and for the specs, Chromium) they say what is left out, and in CI (`CI` is set) that is a
 failure. Nothing else needs either: the pages that are served are checked in.
@@ -37,8 +37,12 @@ def lint() -> None:
 
 
 def test() -> None:
-    """Units, and the pages in a browser against a stack."""
+    """Units."""
     _run("vitest", "npm", "run", "--silent", "test")
+
+
+def pages() -> None:
+    """The pages in a browser, against a stack."""
     if not Path(CHROMIUM).exists():
         _leave_out(f"the pages in a browser: there is no {CHROMIUM}", "apt-get install chromium")
         return
@@ -81,7 +85,7 @@ def _leave_out(what: str, fix: str) -> None:
 
 def main() -> None:
     """Run one of them."""
-    chosen = {"lint": lint, "test": test}[sys.argv[1]]
+    chosen = {"lint": lint, "test": test, "pages": pages}[sys.argv[1]]
     if not _has_node():
         _leave_out(f"the {sys.argv[1]} of the pages: it needs Node 20.19", "https://nodejs.org")
         return

@@ -41,10 +41,10 @@ DICTIONARY = {
 SEARCH = {
     "model": MODEL,
     "task": {"risk_class": "jailbreak"},
-    "prompts": {"uri": "package:jailbreak", "split": "train", "limit": 40},
+    "prompts": {"uri": "package:jailbreak", "split": "train", "limit": 64},
     "spec": {
         "ig_steps": 1,
-        "pairs": 10,
+        "pairs": 24,
         "held_out": 2,
         "measured_components": 2,
         "measured_features": 2,

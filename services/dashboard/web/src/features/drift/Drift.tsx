@@ -41,16 +41,16 @@ export function Drift() {
     },
     { head: "Verdict", cell: ({ report }) => <Verdict of={report.verdict} /> },
     { head: "Model", cell: ({ model }) => model, wide: true },
-    { head: "Requests", cell: ({ report }) => count(report.requests ?? 0), number: true },
+    { head: "Requests", cell: ({ report }) => count(report.requests), number: true },
     {
       head: "Scores: PSI",
-      cell: ({ report }) => (report.score ? figure(report.score.psi ?? 0, 2) : "–"),
+      cell: ({ report }) => (report.score ? figure(report.score.psi, 2) : "–"),
       number: true,
     },
     {
       head: "It acts on",
       cell: ({ report: { condition } }) =>
-        condition ? `${percent(condition.reference ?? 0, 1)} → ${percent(condition.window ?? 0, 1)}` : "–",
+        condition ? `${percent(condition.reference, 1)} → ${percent(condition.window, 1)}` : "–",
       number: true,
     },
   ];

@@ -154,8 +154,8 @@ function Summary({ of: { report, since, until, reference, reference_version: ver
   return (
     <div className={styles.summary}>
       <p>
-        <Verdict of={report.verdict} /> {count(report.requests ?? 0)} requests from {moment(since)} to{" "}
-        {moment(until)}, against {count(report.reference_requests ?? 0)} of{" "}
+        <Verdict of={report.verdict} /> {count(report.requests)} requests from {moment(since)} to{" "}
+        {moment(until)}, against {count(report.reference_requests)} of{" "}
         {reference === "fit" ? `the harmless prompts that version ${version} was fitted on` : `the traffic of version ${version}`}.
       </p>
       {report.reasons.length > 0 && (
@@ -181,16 +181,16 @@ function Summary({ of: { report, since, until, reference, reference_version: ver
 
 const RATES: readonly Column<Rate>[] = [
   { head: "Unit", cell: ({ unit }) => <code>{unit}</code>, wide: true },
-  { head: "Before", cell: ({ reference }) => percent(reference ?? 0, 1), number: true },
-  { head: "Now", cell: ({ window }) => percent(window ?? 0, 1), number: true },
+  { head: "Before", cell: ({ reference }) => percent(reference, 1), number: true },
+  { head: "Now", cell: ({ window }) => percent(window, 1), number: true },
   {
     head: "Difference",
     cell: ({ difference, low, high }) =>
-      `${percent(difference ?? 0, 1)} [${percent(low ?? 0, 1)}, ${percent(high ?? 0, 1)}]`,
+      `${percent(difference, 1)} [${percent(low, 1)}, ${percent(high, 1)}]`,
     number: true,
   },
   { head: "PSI", cell: ({ psi }) => (psi == null ? "–" : figure(psi, 2)), number: true, minor: true },
-  { head: "p, adjusted", cell: ({ p }) => figure(p ?? 0, 2), number: true },
+  { head: "p, adjusted", cell: ({ p }) => figure(p, 2), number: true },
 ];
 
 const PART_COLUMNS: readonly Column<Part>[] = [

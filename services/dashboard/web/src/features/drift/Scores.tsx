@@ -19,15 +19,15 @@ export function Scores({ score }: { score: Schema["ScoreShift"] }) {
     bins.map((_, at) => String(at)),
     [0, WIDTH],
   ).padding(0.12);
-  const highest = max(bins, ({ reference = 0, window = 0 }) => Math.max(reference, window)) ?? 0;
+  const highest = max(bins, ({ reference, window }) => Math.max(reference, window)) ?? 0;
   const y = scaleLinear([0, highest || 1], [HEIGHT - PAD, 4]);
   const rise = (value: number) => HEIGHT - PAD - y(value);
   return (
     <div>
       <h3>Scores of the condition, as distances from its threshold</h3>
       <p className={styles.faint}>
-        PSI {figure(score.psi ?? 0, 2)} (by chance {figure(score.psi_expected ?? 0, 2)}, p{" "}
-        {figure(score.psi_p ?? 0, 2)}) · KS {figure(score.ks ?? 0, 2)} (p {figure(score.ks_p ?? 0, 2)})
+        PSI {figure(score.psi, 2)} (by chance {figure(score.psi_expected, 2)}, p{" "}
+        {figure(score.psi_p, 2)}) · KS {figure(score.ks, 2)} (p {figure(score.ks_p, 2)})
       </p>
       {bins.length > 0 && (
         <>
@@ -37,7 +37,7 @@ export function Scores({ score }: { score: Schema["ScoreShift"] }) {
             role="img"
             aria-label="Shares of requests by score: outlined before, filled now. The table below has the figures."
           >
-            {bins.map(({ reference = 0, window = 0, low, high }, at) => (
+            {bins.map(({ reference, window, low, high }, at) => (
               <g key={at}>
                 <title>{`${range({ low, high })}: before ${percent(reference, 1)}, now ${percent(window, 1)}`}</title>
                 <rect
@@ -60,7 +60,7 @@ export function Scores({ score }: { score: Schema["ScoreShift"] }) {
                   y={HEIGHT - 6}
                   textAnchor="middle"
                 >
-                  {low == null ? `< ${figure(high ?? 0, 2)}` : `${figure(low, 2)}`}
+                  {low == null ? `< ${figure(high ?? 0, 2)}` : figure(low, 2)}
                 </text>
               </g>
             ))}
@@ -76,8 +76,8 @@ export function Scores({ score }: { score: Schema["ScoreShift"] }) {
               id={({ at }) => String(at)}
               columns={[
                 { head: "Scores", cell: range, wide: true },
-                { head: "Before", cell: ({ reference }) => percent(reference ?? 0, 1), number: true },
-                { head: "Now", cell: ({ window }) => percent(window ?? 0, 1), number: true },
+                { head: "Before", cell: ({ reference }) => percent(reference, 1), number: true },
+                { head: "Now", cell: ({ window }) => percent(window, 1), number: true },
               ]}
             />
           </details>

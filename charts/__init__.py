@@ -1,0 +1,1 @@
+"""Helm charts, and what is tested of them."""
