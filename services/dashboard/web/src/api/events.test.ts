@@ -31,6 +31,7 @@ function sends(...ids: number[]): Answer {
   return (_, response) => {
     response.writeHead(200, { "content-type": "text/event-stream" });
     for (const id of ids) response.write(`id: ${id}\nevent: ${id === 5 ? "succeeded" : "progress"}\ndata: {}\n\n`);
+    if (ids.includes(5)) response.end(); // as the edge does behind a job's last event
   };
 }
 
