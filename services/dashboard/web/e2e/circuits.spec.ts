@@ -43,7 +43,7 @@ test("supernodes are saved for everybody", async ({ page }) => {
   for (const key of ["Home", "p", "ArrowUp", "p"]) await page.keyboard.press(key);
   await page.getByRole("tab", { name: "Supernodes" }).click();
   await page.getByRole("button", { name: "Group the 2 pinned nodes" }).click();
-  await page.getByLabel("Name").fill("say a city");
+  await page.getByRole("dialog").getByRole("textbox", { name: "Name" }).fill("say a city");
   await page.getByRole("button", { name: "Group", exact: true }).click();
   await page.getByRole("button", { name: "Save pins and supernodes" }).click();
   await expect(page.getByText("Saved for everybody").first()).toBeVisible();
@@ -98,7 +98,7 @@ test("the pages are accessible and ask no other origin", async ({ page, complain
   const [base, other] = facts.made.circuits;
   await page.goto(`/circuits/view?id=${base}`);
   for (const tab of ["About", "Node", "Supernodes", "Table"]) {
-    await page.getByRole("tab", { name: tab }).click();
+    await page.getByRole("tab", { name: tab, exact: true }).click();
     await expectAccessible(page);
   }
   await page.goto("/circuits");

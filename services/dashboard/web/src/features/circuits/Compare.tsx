@@ -182,7 +182,7 @@ const COLUMNS: readonly Column<ComparedUnit>[] = [
     ),
     wide: true,
   },
-  { head: "", cell: ({ status }) => <Status status={status} /> },
+  { head: "Change", cell: ({ status }) => <Status status={status} /> },
   { head: "CCS before", cell: ({ base }) => <Ccs placed={base} />, number: true },
   { head: "CCS after", cell: ({ other }) => <Ccs placed={other} />, number: true },
   {

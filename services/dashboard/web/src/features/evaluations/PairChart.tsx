@@ -22,9 +22,14 @@ interface PairChartProps {
 export function PairChart({ caption, rows, names = ["bare model", "steered"] }: PairChartProps) {
   const range = domain(rows);
   const columns: readonly Column<BarRow>[] = [
-    { head: "", cell: ({ label }) => label },
+    { head: "Measure", cell: ({ label }) => label },
     {
-      head: <Axis range={range} name={rows[0]?.name ?? ""} />,
+      head: (
+        <>
+          <span className="visually-hidden">Both, drawn</span>
+          <Axis range={range} name={rows[0]?.name ?? ""} />
+        </>
+      ),
       cell: (row) => <Row row={row} range={range} names={names} />,
       wide: true,
     },

@@ -14,13 +14,16 @@ const WIDTH = 240;
 /** Each line of the verdict: the figure, its interval, and where the limit is. */
 export function Verdict({ criteria }: { criteria: readonly Criterion[] }) {
   return (
-    <ul className={styles.criteria}>
-      {criteria.map((criterion) => (
-        <li key={`${criterion.source} ${criterion.name}`}>
-          <One criterion={criterion} />
-        </li>
-      ))}
-    </ul>
+    <section>
+      <h2 className="visually-hidden">Against the limits</h2>
+      <ul className={styles.criteria}>
+        {criteria.map((criterion) => (
+          <li key={`${criterion.source} ${criterion.name}`}>
+            <One criterion={criterion} />
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }
 

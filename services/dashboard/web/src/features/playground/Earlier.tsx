@@ -59,7 +59,7 @@ export function Earlier({ plays, shown, onShow }: EarlierProps) {
             cell: ({ baseline, steered }) => difference(baseline.tokens, steered.tokens).changed,
           },
           {
-            head: "",
+            head: <span className="visually-hidden">What can be done</span>,
             cell: ({ key }) =>
               key === shown ? null : (
                 <Button small onClick={() => onShow(key)}>

@@ -192,7 +192,7 @@ function Points({ points, trials, selected, onSelect }: PointsProps) {
       cell: (point) => `${percent(point.fired_risky)} / ${percent(point.fired_harmless, 1)}`,
     },
     {
-      head: "",
+      head: "Remark",
       cell: (point) =>
         point.chosen ? (
           <Badge tone="info">the fit&apos;s choice</Badge>

@@ -156,7 +156,7 @@ function Fits({ onOpen }: { onOpen: (id: string) => void }) {
             },
             { head: "Made", cell: ({ created_at: at }) => <Ago at={at} /> },
             {
-              head: "",
+              head: <span className="visually-hidden">What can be done</span>,
               cell: ({ id }) => (
                 <Button small onClick={() => onOpen(id)}>
                   Choose a point
