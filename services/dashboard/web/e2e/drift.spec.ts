@@ -44,10 +44,10 @@ test("a policy's traffic is counted, compared, and shown in parts; the view is i
   const detail = page.getByRole("region", { name: `${NAME}, in detail` }).or(page.locator("section").last());
   await expect(detail).toContainText("5 requests");
   await expect(page.getByRole("img", { name: /Population stability index over time/ })).toBeVisible();
-  await page.getByLabel("Window").selectOption("168");
+  await page.getByLabel("Window", { exact: true }).selectOption("168");
   await expect(page).toHaveURL(/hours=168/);
   await page.reload();
-  await expect(page.getByLabel("Window")).toHaveValue("168");
+  await expect(page.getByLabel("Window", { exact: true })).toHaveValue("168");
   await page.getByText("As a table").last().click();
   await expect(page.getByRole("table", { name: "Parts of the window" })).toBeVisible();
   await expectAccessible(page);

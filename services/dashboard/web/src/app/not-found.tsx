@@ -5,7 +5,7 @@ import { EmptyState } from "@/ui/EmptyState";
 
 export default function NotFound() {
   return (
-    <EmptyState title="There is no such page" icon={Compass} action={<Link href="/">Overview</Link>}>
+    <EmptyState alone title="There is no such page" icon={Compass} action={<Link href="/">Overview</Link>}>
       <p>The address may have been cut short.</p>
     </EmptyState>
   );

@@ -11,6 +11,8 @@ interface EmptyStateProps {
   /** What to do first. */
   action?: ReactNode;
   compact?: boolean;
+  /** It is all there is on the page, so that its title is the page's. */
+  alone?: boolean;
 }
 
 /** There is nothing here yet. */
@@ -20,11 +22,13 @@ export function EmptyState({
   children,
   action,
   compact = false,
+  alone = false,
 }: EmptyStateProps) {
+  const Heading = alone ? "h1" : "h2";
   return (
     <div className={compact ? `${styles.state} ${styles.compact}` : styles.state}>
       <Icon size={28} strokeWidth={1.5} aria-hidden />
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       {children !== undefined && <div>{children}</div>}
       {action}
     </div>

@@ -21,7 +21,7 @@ const ROLES: Partial<Record<Scope, string>> = {
 export function PermissionState({ needs }: { needs: Scope }) {
   const { subject, roles } = useCaller();
   return (
-    <EmptyState title="You may not see this" icon={Lock}>
+    <EmptyState alone title="You may not see this" icon={Lock}>
       <p>
         It needs the scope <code>{needs}</code>
         {ROLES[needs] !== undefined && <>, which begins with the role {ROLES[needs]}</>}. You are{" "}

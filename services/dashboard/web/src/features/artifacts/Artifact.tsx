@@ -27,7 +27,7 @@ export function Artifact() {
     { params: { path: { artifact_id: id ?? "" } } },
     { enabled: id !== null },
   );
-  if (id === null) return <EmptyState title="No artifact is named in the address" />;
+  if (id === null) return <EmptyState alone title="No artifact is named in the address" />;
   if (artifact.error) return <ErrorState problem={artifact.error} retry={() => void artifact.refetch()} />;
   const found = artifact.data;
   if (!found) return <Loading what="the artifact" />;

@@ -43,7 +43,7 @@ export function CircuitPage() {
   const annotations = useAnnotations(id);
   if (id === "") {
     return (
-      <EmptyState title="No circuit is named">
+      <EmptyState alone title="No circuit is named">
         <p>Choose one from the list of circuits.</p>
       </EmptyState>
     );

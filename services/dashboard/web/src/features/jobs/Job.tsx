@@ -33,7 +33,7 @@ export function Job() {
   const [query] = useUrlState();
   const id = query.get("id");
   const { job, events, connected, problem, over } = useLiveJob(id);
-  if (id === null) return <EmptyState title="No job is named in the address" />;
+  if (id === null) return <EmptyState alone title="No job is named in the address" />;
   if (job === undefined) {
     return problem ? <ErrorState problem={problem} /> : <Loading what="the job" />;
   }

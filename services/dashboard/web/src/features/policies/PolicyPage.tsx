@@ -39,7 +39,7 @@ export function PolicyPage() {
   const all = versions.data.items;
   const wanted = Number(query.get("v"));
   const chosen = all.find(({ version }) => version === wanted) ?? all[0];
-  if (chosen === undefined) return <EmptyState title="There is no such version" />;
+  if (chosen === undefined) return <EmptyState alone title="There is no such version" />;
   return (
     <Chosen
       key={chosen.version}

@@ -38,7 +38,7 @@ export function Report() {
     staleTime: Infinity,
     queryFn: ({ signal }) => bytesOf(`/api/reports/${id ?? ""}.pdf`, signal),
   });
-  if (id === null) return <EmptyState title="No report is named in the address" />;
+  if (id === null) return <EmptyState alone title="No report is named in the address" />;
   if (artifact.error) return <ErrorState problem={artifact.error} retry={() => void artifact.refetch()} />;
   if (!artifact.data) return <Loading what="the report" />;
   const file = artifact.data.files.find(({ media_type: kind }) => kind === "application/pdf");
