@@ -29,13 +29,16 @@ export function OverheadChart({ rows, limit }: { rows: readonly Row[]; limit: nu
           { head: "Prompts", cell: ([name]) => name },
           {
             head: (
-              <svg viewBox={`0 0 ${WIDTH} 16`} className={charts.axis} aria-hidden>
-                {x.ticks(5).map((tick) => (
-                  <text key={tick} x={x(tick)} y={12} textAnchor="middle">
-                    {tick} %
-                  </text>
-                ))}
-              </svg>
+              <>
+                <span className="visually-hidden">Drawn</span>
+                <svg viewBox={`0 0 ${WIDTH} 16`} className={charts.axis} aria-hidden>
+                  {x.ticks(5).map((tick) => (
+                    <text key={tick} x={x(tick)} y={12} textAnchor="middle">
+                      {tick} %
+                    </text>
+                  ))}
+                </svg>
+              </>
             ),
             wide: true,
             cell: ([, one]) => (

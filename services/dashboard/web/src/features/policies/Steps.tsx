@@ -96,18 +96,23 @@ function StepButton({ step, version, primary }: { step: Step; version: Version; 
   const [refused, setRefused] = useState<Problem | null>(null);
   const own = version.author === subject && (step === "approve" || step === "activate");
 
+  // Read anew only now: what was refused may have been decided by somebody else meanwhile, and a step
+  // that is no longer to be taken would go with its dialog, before the refusal was read.
+  function close() {
+    setOpen(false);
+    void client.invalidateQueries({ predicate: ({ queryKey }) => String(queryKey[1]).startsWith("/policies") });
+  }
+
   async function go() {
     setBusy(true);
     setRefused(null);
     const answer = await ask(step, version);
     setBusy(false);
-    // What was refused may have been decided by somebody else meanwhile.
-    void client.invalidateQueries({ predicate: ({ queryKey }) => String(queryKey[1]).startsWith("/policies") });
     if (answer.error !== undefined) {
       setRefused(asProblem(answer.error));
       return;
     }
-    setOpen(false);
+    close();
     say.done(`${version.name}, version ${answer.data?.version ?? version.version}: ${words.done.toLowerCase()}`);
   }
 
@@ -124,7 +129,9 @@ function StepButton({ step, version, primary }: { step: Step; version: Version; 
       </Button>
       <Dialog
         open={open}
-        onOpenChange={setOpen}
+        onOpenChange={(next) => {
+          if (!next) close();
+        }}
         title={words.title}
         description={`${version.name}, version ${version.version}. ${words.says}`}
       >
@@ -146,7 +153,7 @@ function StepButton({ step, version, primary }: { step: Step; version: Version; 
           </div>
         )}
         <DialogActions>
-          <Button onClick={() => setOpen(false)}>{refused === null ? "Cancel" : "Close"}</Button>
+          <Button onClick={close}>{refused === null ? "Cancel" : "Close"}</Button>
           <Button kind={words.danger === true ? "danger" : "primary"} busy={busy} onClick={() => void go()}>
             {words.label}
           </Button>
