@@ -17,6 +17,7 @@ from interpretops.models import HookedModel
 from interpretops.prompts import PromptSet
 from interpretops.sae import Dictionary, DictionarySpec, Kind, TokenStream, train_dictionary
 from interpretops.tracing import TraceSpec, trace
+from pydantic import ValidationError
 
 SITES = ("resid_post.0", "resid_post.1")
 
@@ -241,7 +242,8 @@ def test_refusals_name_the_way_out(tiny, make_tiny, store):
     assert "k is 64" in refusal(k=64)
     assert "fewer than one batch" in refusal(batch=10**6)
     assert "no site" in refusal(sites=("resid_post.99",))
-    assert "is not a site" in refusal(sites=("resid_post.",))
+    with pytest.raises(ValidationError, match="is not a site"):
+        _spec(sites=("resid_post.",))
     assert "none can be held out" in refusal(source=_prompts(1))
     traced = trace(tiny, _prompts(), TraceSpec(sites=(SITES[0],)), store=store)
     assert "has no site resid_post.1" in refusal(source=traced)
