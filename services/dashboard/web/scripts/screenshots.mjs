@@ -16,12 +16,12 @@ if (!folder || !KEY) {
 mkdirSync(folder, { recursive: true });
 const browser = await chromium.launch({
   executablePath: process.env.INTERPRETOPS_CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox"],
+  args: ["--no-sandbox", "--disable-gpu"],
 });
 const context = await browser.newContext({
   baseURL: UI,
   viewport: { width: 1280, height: 800 },
-  deviceScaleFactor: 1.5,
+  deviceScaleFactor: 1,
   reducedMotion: "reduce",
 });
 const ours = { "x-interpretops": "1" };

@@ -15,7 +15,7 @@ import { artifactKindName } from "./names";
 
 const WIDTH = 168;
 const HEIGHT = 52;
-const GAP_X = 44;
+const GAP_X = 32;
 const GAP_Y = 18;
 
 /** All that an artifact was made from, drawn, with the same as a table below. */
