@@ -21,6 +21,10 @@ async def play(edge, headers, **body):
     return await edge.post("/playground", json={"prompt": "an attack", **body}, headers=headers)
 
 
+def steers(request):
+    return request.HasField("policy")
+
+
 async def test_both_sides_stream_and_the_steered_tokens_are_compared(edge, admin, steering):
     events = events_of(await play(edge, admin, yaml=TEXT))
     for side, text in (("baseline", " Sure, gladly"), ("steered", " I cannot")):
@@ -42,7 +46,8 @@ async def test_both_sides_stream_and_the_steered_tokens_are_compared(edge, admin
     (compared,) = (data for name, data in events if name == "compared")
     assert compared["baseline_logprobs"] == [-0.5, -0.5]
     assert events[-1] == ("done", {})
-    bare, steered, scored = steering.requests
+    *sides, scored = steering.requests
+    bare, steered = sorted(sides, key=steers)  # both are asked for at once
     assert bare.WhichOneof("input") == steered.WhichOneof("input") == "conversation"
     assert steered.policy.yaml == TEXT
     assert not bare.HasField("policy")
@@ -54,7 +59,8 @@ async def test_both_sides_stream_and_the_steered_tokens_are_compared(edge, admin
 async def test_a_stored_version_is_played_by_its_artifact(edge, admin, steering):
     made = (await create(edge, admin)).json()
     events_of(await play(edge, admin, policy="jailbreak-v1@1"))
-    assert steering.requests[1].policy.artifact.id == made["artifact_id"]
+    (steered,) = filter(steers, steering.requests)
+    assert steered.policy.artifact.id == made["artifact_id"]
     missing = await play(edge, admin, policy="jailbreak-v1")
     assert missing.status_code == 404  # no version of it is active
 
