@@ -204,7 +204,7 @@ def test_twins_give_nothing_away_by_their_form(name: str) -> None:
 def test_prompts_are_short() -> None:
     lengths = [len(record["text"].split()) for record in records("jailbreak")]
     assert min(lengths) >= 5
-    assert max(lengths) <= 45
+    assert max(lengths) <= 43
 
 
 def test_answers_are_lower_case_for_matching() -> None:

@@ -833,7 +833,8 @@ def _front(
         for budget in sorted({*spec.front_budgets, spec.false_positive_budget})
     }
     count = len(data.validation_risky)
-    risky = _spread(list(zip(data.validation_risky, gate.scores.tolist())), spec.check_prompts)  # noqa: B905 - scores go on with the harmless prompts'
+    scored = list(zip(data.validation_risky, gate.scores[:count].tolist(), strict=True))
+    risky = _spread(scored, spec.check_prompts)
     harmless = list(zip(data.validation_harmless, gate.scores[count:].tolist(), strict=True))
     points = measure_front(
         tried, bare, risky, harmless, thresholds, goal=goal, answer=answer, seed=spec.seed
