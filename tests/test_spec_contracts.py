@@ -17,8 +17,7 @@ from interpretops.models import Sampling
 from interpretops.prompts import Prompt, PromptSet
 from interpretops.reports.report import ReportSpec
 from interpretops.sae import DictionarySpec
-from interpretops.steering import policy
-from interpretops.steering.propose import ProposeSpec
+from interpretops.steering import ProposeSpec, policy
 from interpretops.tracing import TraceSpec
 from interpretops_protos.plain import from_plain, to_plain
 from interpretops_protos.v1 import (

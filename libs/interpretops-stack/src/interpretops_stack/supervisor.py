@@ -79,7 +79,7 @@ class Supervisor:
         marker: str,
         address: str = "",
         dashboard: str = "",
-        start_seconds: float = 180,
+        start_seconds: float = 600,
     ) -> None:
         self._folder = folder
         self._start_seconds = start_seconds

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from interpretops.steering import Policy
-from interpretops.steering.propose import ProposeSpec, Trial, _choose, _held
+from interpretops.steering.proposal import ProposeSpec, Trial
+from interpretops.steering.propose import _choose, _held
 
 
 def trial(averted: float, degenerate: float) -> Trial:

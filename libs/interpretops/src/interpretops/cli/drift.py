@@ -70,7 +70,7 @@ def drift(
 
     bench = Workbench.open(config)
     if isinstance(bench, LocalBench):
-        _refuse(bench, hours=hours, against=against, version=version)
+        _require_none(hours=hours, against=against, version=version)
         report = _here(bench, policy, other, prompts, sae)
     else:
         report = _there(bench, policy, other, prompts, hours, against, version)
@@ -218,7 +218,8 @@ def _no_reference(policy: str) -> Exception:
     )
 
 
-def _refuse(bench: LocalBench, **options: object) -> None:  # noqa: ARG001 - says whom it is for
+def _require_none(**options: object) -> None:
+    """Refuse options that only a platform can serve."""
     from interpretops.errors import InterpretOpsError
 
     given = next((name for name, value in options.items() if value is not None), None)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from interpretops.answers import is_repetitive
+from interpretops.evals.likelihoods import before_answers
 from interpretops.models import run_batched
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def answer_losses(
             padding_side="right",
             continuations=[answers[i] for i in chunk],
         )
+        first = before_answers(batch)
         with torch.inference_mode():
-            logits = model.logits(batch)
+            logits = model.logits(batch, start=first)
         found: list[float | None] = []
         for row in range(len(chunk)):
             start, end = int(batch.prompt_lengths[row]), int(batch.lengths[row])
@@ -84,7 +86,8 @@ def answer_losses(
                 found.append(None)
                 continue
             losses = torch.nn.functional.cross_entropy(
-                logits[row, start - 1 : end - 1].float(), batch.input_ids[row, start:end]
+                logits[row, start - 1 - first : end - 1 - first].float(),
+                batch.input_ids[row, start:end],
             )
             found.append(float(losses))
         if steps is not None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from interpretops.models import HookedModel
+    from interpretops.models import Batch, HookedModel
     from interpretops.prompts import Prompt
 
 
@@ -23,6 +23,11 @@ def texts_at_a_time(model: HookedModel, batch_size: int) -> int:
     On a CPU few: more are no faster there, and keep whoever watches or stops the work waiting.
     """
     return min(batch_size, _ON_A_CPU) if model.device.type == "cpu" else batch_size
+
+
+def before_answers(batch: Batch) -> int:
+    """The first position of a batch that predicts a token of an answer."""
+    return int(batch.prompt_lengths.min()) - 1
 
 
 class Likelihood(NamedTuple):
@@ -47,8 +52,9 @@ def likelihoods(
     if endings is not None:
         spaced = [t if chat or t.startswith(" ") else f" {t}" for t in endings]
     batch = model.encode(texts, chat=chat, padding_side="right", continuations=spaced)
+    first = 0 if endings is None else before_answers(batch)
     with torch.inference_mode():
-        logits = model.logits(batch)
+        logits = model.logits(batch, start=first)
     found = []
     for row in range(len(batch)):
         start = 1 if endings is None else int(batch.prompt_lengths[row])
@@ -57,7 +63,7 @@ def likelihoods(
             found.append(Likelihood(0.0, 0, greedy=False))
             continue
         ids = batch.input_ids[row, start:end]
-        scores = logits[row, start - 1 : end - 1].float()
+        scores = logits[row, start - 1 - first : end - 1 - first].float()
         loss = torch.nn.functional.cross_entropy(scores, ids, reduction="sum")
         greedy = bool((scores.argmax(-1) == ids).all())
         found.append(Likelihood(float(loss), end - start, greedy))
@@ -96,14 +102,15 @@ def kl_to_base(
 ) -> list[float]:
     """Mean KL(unsteered || steered) per token of the unsteered model's answers, in nats."""
     batch = model.encode(prompts, chat=chat, padding_side="right", continuations=answers)
+    first = before_answers(batch)
     with torch.inference_mode():
-        bare = model.logits(batch)
+        bare = model.logits(batch, start=first)
         with steering():
-            steered = model.logits(batch)
+            steered = model.logits(batch, start=first)
     found = []
     for row in range(len(batch)):
         # from the position that predicts the answer's first token
-        span = slice(int(batch.prompt_lengths[row]) - 1, int(batch.lengths[row]))
+        span = slice(int(batch.prompt_lengths[row]) - 1 - first, int(batch.lengths[row]) - first)
         p = torch.log_softmax(bare[row, span].float(), -1)
         q = torch.log_softmax(steered[row, span].float(), -1)
         found.append(float((p.exp() * (p - q)).sum(-1).mean()))

@@ -322,13 +322,21 @@ class HookedModel:
         logits: torch.Tensor = output.logits
         return logits
 
-    def logits(self, batch: Batch, *, last_only: bool = False) -> torch.Tensor:
+    def logits(self, batch: Batch, *, last_only: bool = False, start: int = 0) -> torch.Tensor:
         """Logits of a batch, `[batch, seq, vocab]`, or `[batch, vocab]` at each row's last token.
 
         Gradients flow unless the caller disables them.
+
+        Args:
+            batch: The texts.
+            last_only: Whether those at each row's last token are all that is wanted.
+            start: The first position whose logits are wanted: `[batch, seq - start, vocab]`. The
+                unembedding of a large vocabulary costs as much as many layers.
         """
         mask = batch.attention_mask if batch.padded else None
-        keep = 1 if last_only and batch.padding_side == "left" else 0
+        keep = batch.input_ids.shape[1] - start if start else 0
+        if last_only and batch.padding_side == "left":
+            keep = 1
         logits = self.forward(
             batch.input_ids,
             attention_mask=mask,

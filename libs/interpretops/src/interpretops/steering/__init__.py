@@ -3,14 +3,14 @@
 from interpretops.steering.lora_training import LoraGateSpec, TrainedGate, train_lora_gate
 from interpretops.steering.placement import RowRecord
 from interpretops.steering.policy import Policy, load_policy
-from interpretops.steering.propose import (
+from interpretops.steering.proposal import (
     FitEvidence,
     FittingSet,
     PolicyArtifact,
     ProposeSpec,
-    propose_policy,
     store_policy,
 )
+from interpretops.steering.propose import propose_policy
 from interpretops.steering.reference import measure_reference, traffic_of
 from interpretops.steering.session import SteeringSession
 

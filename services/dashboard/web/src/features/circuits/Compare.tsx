@@ -65,7 +65,7 @@ export function Compare() {
       {!ready ? (
         <EmptyState title="Choose two circuits" />
       ) : comparison.error ? (
-        <ErrorState problem={comparison.error} retry={() => void comparison.refetch()} />
+        <ErrorState problem={comparison.error} retry={() => void comparison.refetch()} compact />
       ) : comparison.data === undefined ? (
         <Loading what="the comparison" />
       ) : (
