@@ -28,6 +28,7 @@ from interpretops_platform.database.models import (
     Alarm,
     ApiKey,
     Artifact,
+    ArtifactName,
     ArtifactParent,
     CircuitAnnotation,
     FeatureLabel,
@@ -352,6 +353,12 @@ async def fill(database, tenant_id: UUID, kind):
         written = {"tenant_id": tenant_id, "author": "key:theirs", "revision": 1}
         session.add_all(
             [
+                ArtifactName(
+                    tenant_id=tenant_id,
+                    name="theirs",
+                    artifact_id=_THEIRS["sae"]["id"],
+                    author="key:theirs",
+                ),
                 CircuitAnnotation(artifact_id=_THEIRS["cx"]["id"], body={}, **written),
                 FeatureLabel(
                     dictionary_id=_THEIRS["sae"]["id"], site="s", feature=1, label="l", **written

@@ -284,6 +284,27 @@ class Policy(Base):
     retired_at: Mapped[datetime | None]
 
 
+class ArtifactName(Base):
+    """What people call an artifact; it goes with the artifact."""
+
+    __tablename__ = "artifact_names"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "artifact_id"],
+            ["artifacts.tenant_id", "artifacts.id"],
+            ondelete="CASCADE",
+        ),
+        Index(None, "tenant_id", "artifact_id"),
+    )
+
+    tenant_id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    artifact_id: Mapped[str]
+    author: Mapped[str]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    artifact: Mapped[Artifact] = relationship(lazy="joined", innerjoin=True, viewonly=True)
+
+
 class CircuitAnnotation(Base):
     """What people wrote about a circuit; it goes with the circuit."""
 
