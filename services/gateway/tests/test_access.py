@@ -42,6 +42,7 @@ BODIES = {
     "/policies/{name}/diff": None,
     "/keys/{prefix}/rotate": {},
     "/risk-cards/{artifact_id}/samples/reveal": {"numbers": [0]},
+    "/names/{name}": {"artifact": CIRCUIT},
     "/circuit/{artifact_id}/annotations": {"supernodes": [], "pinned": []},
     "/dictionaries/{dictionary_id}/features/{site}/{feature}/label": {"label": "locks"},
 }
@@ -121,6 +122,7 @@ async def test_what_is_another_tenants_is_not_found(
     async with tenant_session(database, tenant_id) as session:
         job = (await submit(session, tenant_id, JobRequest(kind="trace"))).job.id
     await edge.post("/policies", json={"yaml": "meta: {id: jailbreak-v1}"}, headers=admin)
+    await edge.put("/names/jailbreak-v1", json={"artifact": circuit}, headers=admin)
     keys = (await edge.get("/keys", headers=admin)).json()["items"]
     known = {"job_id": job, "prefix": keys[0]["prefix"]}
     # Models are the installation's, and the same for every tenant.

@@ -171,11 +171,11 @@ async def test_what_a_request_names_must_be_there(edge, admin):
     assert (answer.status_code, answer.json()["field"]) == (422, "prompts_from.uri")
 
 
-async def test_a_name_that_is_no_id_is_explained(edge, admin):
-    body = {"class": "jailbreak", "prompts": ["a"], "model": "tiny", "sae_store_id": "sae_v1"}
+async def test_what_is_neither_an_id_nor_a_name_is_explained(edge, admin):
+    body = {"class": "jailbreak", "prompts": ["a"], "model": "tiny", "sae_store_id": "SAE 1"}
     problem = (await edge.post("/analyze", json=body, headers=admin)).json()
-    assert problem["detail"].startswith("sae_store_id: is not the id of an artifact, such as sae_")
-    assert problem["fix"] == "list the ids you have with GET /artifacts"
+    assert problem["detail"].startswith("sae_store_id: is neither the id of an artifact, such as ")
+    assert problem["fix"] == "list what you have with GET /artifacts and GET /names"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ async def test_a_name_that_is_no_id_is_explained(edge, admin):
         ("/analyze", {"prompts": ["a"], "harmless": ["b"]}, "class"),
         ("/analyze", {"class": "x", "pairs": [{"risky": "a", "harmless": "b", "correct": "c"}]},
          "pairs[0]"),
-        ("/analyze", {"class": "x", **PAIR, "sae_store_id": "sae_v1"}, "sae_store_id"),
+        ("/analyze", {"class": "x", **PAIR, "sae_store_id": "SAE 1"}, "sae_store_id"),
         ("/eval", {}, "policy"),
         ("/eval", {"policy_yaml": "a", "suites": [{"name": "s", "metrics": ["bleu"]}]},
          "suites[0].dataset_uri"),

@@ -7,7 +7,7 @@ dictionary to a better one. What was made with a name keeps the id that it stood
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -31,6 +31,8 @@ _FRESH = {"populate_existing": True}  # what the session read before it had the 
 
 class NameInvalidError(PlatformError):
     """An artifact cannot be called that."""
+
+    field: ClassVar[str] = "name"
 
 
 class NameTakenError(PlatformError):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from interpretops_platform.names import NAME_PATTERN
 from interpretops_protos.buf.validate import validate_pb2
 from interpretops_protos.v1 import artifact_pb2
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -33,6 +34,8 @@ MessageT = TypeVar("MessageT", bound="Message")
 
 ARTIFACT_ID = r"^(tr|sae|cx|pol|rc|rp)_[0-9A-HJKMNP-TV-Z]{26}$"
 """What an artifact's id looks like."""
+ARTIFACT = f"{ARTIFACT_ID}|{NAME_PATTERN}"
+"""What stands for an artifact: its id, or a name that people gave it."""
 STORABLE = r"^[^\x00]*$"
 """Text that PostgreSQL can store: everything but NUL."""
 

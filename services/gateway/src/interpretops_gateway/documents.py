@@ -1,5 +1,6 @@
 """What the edge shows of rows: jobs, artifacts, keys and audit entries as JSON."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
@@ -183,15 +184,16 @@ class ArtifactDocument(BaseModel):
 class ArtifactDetails(ArtifactDocument):
     """An artifact with its files and its whole manifest."""
 
+    names: list[str] = Field(description="What people call it.")
     files: list[ArtifactFile]
     manifest: dict[str, Any] = Field(description="As the engine wrote it: spec, seeds, model, …")
 
     @classmethod
-    def of(cls, artifact: Artifact) -> "ArtifactDetails":
-        """What callers see of a row."""
+    def of(cls, artifact: Artifact, names: Sequence[str] = ()) -> "ArtifactDetails":
+        """What callers see of a row and of its names."""
         files = [ArtifactFile.model_validate(file) for file in artifact.manifest["files"]]
         short = dict(ArtifactDocument.of(artifact))
-        return cls(**short, files=files, manifest=artifact.manifest)
+        return cls(**short, names=list(names), files=files, manifest=artifact.manifest)
 
 
 class PolicyDocument(BaseModel):

@@ -13,6 +13,7 @@ from interpretops_platform.annotations import AnnotationChangedError
 from interpretops_platform.artifacts import ArtifactDamagedError
 from interpretops_platform.database.engine import is_transient
 from interpretops_platform.jobs.retry import NotToBeRetriedError
+from interpretops_platform.names import NameTakenError
 from interpretops_platform.objects.blobs import StoreUnavailableError
 from interpretops_platform.objects.sealed import SealBrokenError
 from interpretops_platform.objects.store import ObjectCorruptError
@@ -24,11 +25,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from interpretops_gateway.contracts import ARTIFACT_ID
+from interpretops_gateway.contracts import ARTIFACT, ARTIFACT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from interpretops_platform.errors import NotFoundError
     from starlette.requests import Request
     from starlette.types import Scope
 
@@ -40,6 +42,7 @@ _CODES = {
     **PLATFORM_CODES,
     StoreUnavailableError: grpc.StatusCode.UNAVAILABLE,
     AlarmClosedError: grpc.StatusCode.FAILED_PRECONDITION,
+    NameTakenError: grpc.StatusCode.FAILED_PRECONDITION,
     PolicyStateError: grpc.StatusCode.FAILED_PRECONDITION,
     NotToBeRetriedError: grpc.StatusCode.FAILED_PRECONDITION,
     TenantShreddedError: grpc.StatusCode.NOT_FOUND,
@@ -70,7 +73,11 @@ _FIXES = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "send JSON with Content-Type: application/json",
     HTTPStatus.BAD_REQUEST: "send valid JSON",
 }
-_NO_ARTIFACT = "is not the id of an artifact, such as sae_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+_NO_ARTIFACT = {
+    ARTIFACT_ID: "is not the id of an artifact, such as sae_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    ARTIFACT: "is neither the id of an artifact, such as sae_01ARZ3NDEKTSV4RRFFQ69G5FAV, nor a name, "
+    "such as sae_v1",
+}
 _RETRY_SECONDS = 2.0
 _MAX_ERRORS = 50
 _MAX_MESSAGE = 500
@@ -159,6 +166,14 @@ def invalid(field: str, problem: str, fix: str) -> ProblemError:
     said = (FieldProblem(field, problem),)
     return ProblemError(
         Problem(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {problem}", fix, field, said)
+    )
+
+
+def missing(field: str, error: NotFoundError) -> ProblemError:
+    """What a field of the body names is not there, answered with 404."""
+    said = (FieldProblem(field, error.problem),)
+    return ProblemError(
+        Problem(grpc.StatusCode.NOT_FOUND, f"{field}: {error.problem}", error.fix, field, said)
     )
 
 
@@ -251,8 +266,8 @@ def _of_validation(error: RequestValidationError) -> ProblemDocument:
     return ProblemDocument(
         **_kind(HTTPStatus.UNPROCESSABLE_ENTITY),
         detail=f"{name}: {first.problem}",
-        fix="list the ids you have with GET /artifacts"
-        if first.problem == _NO_ARTIFACT
+        fix="list what you have with GET /artifacts and GET /names"
+        if first.problem in _NO_ARTIFACT.values()
         else "correct the request",
         field=first.field or None,
         errors=found,
@@ -266,8 +281,7 @@ def _field_of(item: Mapping[str, Any]) -> ProblemField:
     if rule == "json_invalid":
         path = []
     said = said.removeprefix("Value error, ")
-    if item.get("ctx", {}).get("pattern") == ARTIFACT_ID:
-        said = _NO_ARTIFACT
+    said = _NO_ARTIFACT.get(item.get("ctx", {}).get("pattern"), said)
     return ProblemField(
         field=field_path(path), where=str(where), problem=said[:_MAX_MESSAGE], rule=rule
     )

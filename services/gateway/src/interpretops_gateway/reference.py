@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """
 Trace a model, learn its features, find the circuit behind a risk, fit a policy that steers it, measure
 the policy, and write the audit report. Every result is an immutable **artifact** that names the
-artifacts it was made from.
+artifacts it was made from. People may give it a **name** (`PUT /names/sae_v1`), which then stands for
+its id in bodies and where an artifact is looked at.
 
 **Callers** send `Authorization: Bearer` and an API key (`iop_…`) or a token of the configured identity
 provider. What a route needs stands beside it. A caller sees its own tenant and nothing else: another

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import Header, Path, Query
+from fastapi import Depends, Header, Path, Query
 from fastapi.responses import Response, StreamingResponse
-from interpretops_platform import audit
+from interpretops_platform import audit, names
 from interpretops_platform.artifacts import find, lineage
 from interpretops_platform.database.models import Artifact, ArtifactParent
 from interpretops_platform.database.session import tenant_session
@@ -19,7 +19,8 @@ from interpretops_platform.security.principal import Scope
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
-from interpretops_gateway.contracts import ARTIFACT_ID
+from interpretops_gateway.bodies import id_of
+from interpretops_gateway.contracts import ARTIFACT, ARTIFACT_ID
 from interpretops_gateway.documents import (
     ArtifactDetails,
     ArtifactDocument,
@@ -40,6 +41,28 @@ ArtifactId = Annotated[
         examples=["cx_01ARZ3NDEKTSV4RRFFQ69G5FAV"],
     ),
 ]
+
+
+async def _by_id_or_name(
+    edge: EdgeDep,
+    artifact_id: Annotated[
+        str,
+        Path(
+            pattern=ARTIFACT,
+            description="The artifact: its id, or its name.",
+            examples=["cx_01ARZ3NDEKTSV4RRFFQ69G5FAV"],
+        ),
+    ],
+) -> str:
+    return await id_of(edge, artifact_id)
+
+
+NamedArtifact = Annotated[str, Depends(_by_id_or_name)]
+"""Id of the artifact in the path, which may name it.
+
+Not where a file is downloaded or something written: what is at such an address must stay the same, for
+copies are kept of it for a year and revisions are counted, and a name may be moved.
+"""
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -104,10 +127,12 @@ async def list_artifacts(
 @routes.get(
     "/artifacts/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["artifacts"]
 )
-async def read_artifact(edge: EdgeDep, artifact_id: ArtifactId) -> ArtifactDetails:
+async def read_artifact(edge: EdgeDep, artifact_id: NamedArtifact) -> ArtifactDetails:
     """Look at an artifact: its manifest, its files, and what it was made from."""
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
-        return ArtifactDetails.of(await find(session, artifact_id))
+        artifact = await find(session, artifact_id)
+        called = await names.names_of(session, [artifact_id])
+    return ArtifactDetails.of(artifact, called.get(artifact_id, ()))
 
 
 @routes.get(
@@ -115,7 +140,7 @@ async def read_artifact(edge: EdgeDep, artifact_id: ArtifactId) -> ArtifactDetai
     dependencies=[needs(Scope.ARTIFACTS_READ)],
     tags=["artifacts"],
 )
-async def read_lineage(edge: EdgeDep, artifact_id: ArtifactId) -> Lineage:
+async def read_lineage(edge: EdgeDep, artifact_id: NamedArtifact) -> Lineage:
     """Walk to everything an artifact was made from: the audit trail of a result."""
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
         walked = await lineage(session, artifact_id)
@@ -163,7 +188,7 @@ async def list_risk_cards(
 @routes.get(
     "/risk-cards/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)], tags=["evaluation"]
 )
-async def read_risk_card(edge: EdgeDep, artifact_id: ArtifactId) -> RiskCardDocument:
+async def read_risk_card(edge: EdgeDep, artifact_id: NamedArtifact) -> RiskCardDocument:
     """Look at a Risk Card: defence, collateral damage, cost and comparisons."""
     artifact, card = await read_json_of(edge, artifact_id, "risk_card", CARD_FILE)
     return RiskCardDocument(

@@ -16,13 +16,13 @@ from pydantic import BaseModel, Field
 from sqlalchemy import select
 from starlette.exceptions import HTTPException
 
-from interpretops_gateway.bodies import Body, example, reference
-from interpretops_gateway.contracts import ARTIFACT_ID, STORABLE
+from interpretops_gateway.bodies import Body, example, id_of, reference
+from interpretops_gateway.contracts import ARTIFACT, STORABLE
 from interpretops_gateway.documents import ArtifactDocument
 from interpretops_gateway.edge import EdgeDep
 from interpretops_gateway.etags import CHANGED, IfMatch, etag, revision_of
 from interpretops_gateway.pages import Cursor, Limit, Page, read_page
-from interpretops_gateway.routes.artifacts import ArtifactId, read_json_of
+from interpretops_gateway.routes.artifacts import ArtifactId, NamedArtifact, read_json_of
 from interpretops_gateway.routing import needs, router
 
 routes = router("circuits")
@@ -220,7 +220,7 @@ async def list_circuits(
 
 
 @routes.get("/circuit/{artifact_id}", dependencies=[needs(Scope.ARTIFACTS_READ)])
-async def read_circuit(edge: EdgeDep, artifact_id: ArtifactId) -> CircuitDocument:
+async def read_circuit(edge: EdgeDep, artifact_id: NamedArtifact) -> CircuitDocument:
     """Look at a circuit: its graph, and the score of each unit."""
     async with tenant_session(edge.database, current_principal().tenant_id) as session:
         summary = (await find(session, artifact_id)).manifest.get("summary", {})
@@ -239,16 +239,17 @@ async def read_circuit(edge: EdgeDep, artifact_id: ArtifactId) -> CircuitDocumen
 @routes.get("/circuits/compare", dependencies=[needs(Scope.ARTIFACTS_READ)])
 async def compare_circuits(
     edge: EdgeDep,
-    base: Annotated[str, Query(pattern=ARTIFACT_ID, description="What is compared with.")],
-    other: Annotated[str, Query(pattern=ARTIFACT_ID, description="What is compared.")],
+    base: Annotated[str, Query(pattern=ARTIFACT, description="What is compared with.")],
+    other: Annotated[str, Query(pattern=ARTIFACT, description="What is compared.")],
 ) -> CircuitComparison:
     """Say which units two circuits of one behaviour share, and how their scores agree.
 
     For circuits found in two versions of a model, with two seeds, or on two sets of prompts. A
-    comparison that would mean nothing is refused.
+    comparison that would mean nothing is refused. Both are named by id, or by a name.
     """
     request = circuit_service_pb2.CompareCircuitsRequest(
-        base=reference(base), other=reference(other)
+        base=reference(await id_of(edge, base, "circuit", field="base")),
+        other=reference(await id_of(edge, other, "circuit", field="other")),
     )
     with edge.services.calling((("base.id", "base"), ("other.id", "other"))):
         answer = await edge.services.circuits.CompareCircuits(request)

@@ -22,6 +22,7 @@ from interpretops_gateway.bodies import (
     example,
     policy_artifact,
     reference,
+    with_ids,
 )
 from interpretops_gateway.contracts import STORABLE
 from interpretops_gateway.edge import Edge, EdgeDep
@@ -111,6 +112,7 @@ async def play(edge: EdgeDep, request: Request, body: PlaygroundBody) -> Streami
     model = edge.settings.served_name(body.model)
     if not model:
         raise invalid("model", "is missing, and the installation has no default", "name a model")
+    body = await with_ids(edge, body)
 
     def asked(**more: Any) -> generation_pb2.GenerateRequest:
         return generation_pb2.GenerateRequest(

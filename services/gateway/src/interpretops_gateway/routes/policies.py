@@ -19,7 +19,7 @@ from interpretops_protos.v1 import policy_pb2, steering_service_pb2
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from interpretops_gateway.bodies import ArtifactName, Body, example, reference
+from interpretops_gateway.bodies import ArtifactName, Body, example, reference, with_ids
 from interpretops_gateway.contracts import STORABLE
 from interpretops_gateway.documents import PolicyDetails, PolicyDocument
 from interpretops_gateway.edge import Edge, EdgeDep
@@ -208,6 +208,7 @@ async def create_policy(edge: EdgeDep, body: NewPolicyBody, response: Response) 
     model = edge.settings.served_name(body.model)
     if not model:
         raise invalid("model", "is missing, and the installation has no default", "name a model")
+    body = await with_ids(edge, body)
     source = body.source()
     verdict = await _check(edge, steering_service_pb2.ValidatePolicyRequest(policy=source))
     if not verdict.valid or verdict.name is None:
@@ -242,6 +243,7 @@ async def create_policy(edge: EdgeDep, body: NewPolicyBody, response: Response) 
 @routes.post("/policies/validate", dependencies=[needs(Scope.POLICIES_WRITE)])
 async def validate_policy(edge: EdgeDep, body: CheckedPolicyBody) -> PolicyVerdict:
     """Check a policy, and say everything that is wrong with it at once."""
+    body = await with_ids(edge, body)
     request = steering_service_pb2.ValidatePolicyRequest(
         policy=body.source(),
         model=edge.settings.served_name(body.model) if body.model else None,
@@ -264,6 +266,7 @@ async def read_policy_schema(edge: EdgeDep) -> dict[str, Any]:
 @routes.post("/policies/explain", dependencies=[needs(Scope.POLICIES_READ)])
 async def explain_policy(edge: EdgeDep, body: ExplainedPolicyBody) -> Explanation:
     """Say in words what a policy does and when."""
+    body = await with_ids(edge, body)
     request = steering_service_pb2.ExplainPolicyRequest(
         policy=body.source(), dictionary=reference(body.dictionary)
     )

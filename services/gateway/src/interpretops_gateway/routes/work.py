@@ -42,6 +42,7 @@ from interpretops_gateway.bodies import (
     TraceBody,
     policy_artifact,
     reference,
+    with_ids,
 )
 from interpretops_gateway.documents import JobDocument
 from interpretops_gateway.edge import Edge, EdgeDep
@@ -223,6 +224,7 @@ async def submit_dictionary(edge: EdgeDep, wishes: WishesDep, body: DictionaryBo
             "is given beside another source" if given else "no source of activations is given",
             "give one of trace, prompts, prompts_from and text_uri",
         )
+    body = await with_ids(edge, body)
     request = sae_trainer_service_pb2.SubmitDictionaryRequest(
         model=body.model_spec(edge.settings),
         trace=reference(body.trace),
@@ -255,6 +257,7 @@ async def analyze(edge: EdgeDep, wishes: WishesDep, body: AnalyzeBody) -> Respon
     """
     if body.sae_store_id is not None and body.dictionary is not None:
         raise invalid("dictionary", "is given beside sae_store_id", "give one of the two")
+    body = await with_ids(edge, body)
     request = circuit_search_service_pb2.SubmitSearchRequest(
         model=body.model_spec(edge.settings),
         task=body.task(),
@@ -292,6 +295,7 @@ async def evaluate(edge: EdgeDep, wishes: WishesDep, body: EvalBody) -> Response
         raise invalid("policy", "is missing, or given twice", "give policy or policy_yaml")
     if body.suites is not None and body.suites_uri is not None:
         raise invalid("suites_uri", "is given beside suites", "give one of the two")
+    body = await with_ids(edge, body)
     if body.policy is not None:
         async with tenant_session(edge.database, current_principal().tenant_id) as session:
             artifact = await policy_artifact(session, body.policy)
@@ -341,6 +345,7 @@ async def report(edge: EdgeDep, wishes: WishesDep, body: ReportBody) -> Response
     """
     if (body.risk_card is None) == (body.circuit_id is None):
         raise invalid("risk_card", "is missing, or given twice", "give risk_card or circuit_id")
+    body = await with_ids(edge, body)
     card = body.risk_card
     if body.circuit_id is not None:
         async with tenant_session(edge.database, current_principal().tenant_id) as session:
@@ -379,6 +384,7 @@ async def propose_policy(edge: EdgeDep, wishes: WishesDep, body: ProposalBody) -
     What comes out is a condition that fires on the risk, and the weakest interventions that prevent
     it. A circuit says which units are preferred.
     """
+    body = await with_ids(edge, body)
     data = None
     if body.data is not None:
         data = steering_service_pb2.FittingSet(
