@@ -201,6 +201,17 @@ def test_the_same_work_is_the_same_job(home, trace, client):
     assert [job.id for job in client.jobs.list()] == before
 
 
+def test_a_name_stands_for_what_was_made_until_it_is_taken_away(home, trace):
+    def artifacts(*words: str, status: int = 0) -> str:
+        return home.mechctl("--api", "local", "artifacts", *words, status=status)
+
+    assert f"tr_v1 names the trace {trace}" in artifacts("name", trace, "tr_v1")
+    assert trace in artifacts("names")
+    assert json.loads(artifacts("show", "tr_v1"))["id"] == trace
+    assert "is called tr_v1 no longer" in artifacts("unname", "tr_v1")
+    assert "mechctl artifacts ls" in artifacts("show", "tr_v1", status=2)
+
+
 def test_verbs_go_on_from_what_others_made_to_a_report(home, trace):
     def local(*words: str, status: int = 0) -> str:
         return home.mechctl("--api", "local", *words, "--config", "config.yaml", status=status)

@@ -25,6 +25,7 @@ LINES = [
     (2, f"{NOBODY} artifacts ls"),
     (2, f"{NOBODY} artifacts show tr_01HZZZZZZZZZZZZZZZZZZZZZZZ"),
     (2, f"{NOBODY} artifacts lineage tr_01HZZZZZZZZZZZZZZZZZZZZZZZ"),
+    (2, f"{NOBODY} artifacts names"),
     (2, f"{NOBODY} policy versions"),
     (2, f"{NOBODY} policy activate jailbreak-v1@1"),
     (2, f"{NOBODY} policy validate pol_01HZZZZZZZZZZZZZZZZZZZZZZZ"),

@@ -225,6 +225,8 @@ def test_an_adapter_is_trained_gated_and_can_steer(home: Path, mechctl: Mechctl)
         (["artifacts", "show", "tr_nothing"], "mechctl artifacts ls"),
         (["artifacts", "gc", "--id", "tr_nothing"], "mechctl artifacts ls"),
         (["artifacts", "ls", "--kind", "soup"], "use one of trace"),
+        (["artifacts", "name", "sae_nothing", "sae_v1"], "mechctl --api local artifacts name"),
+        (["artifacts", "unname", "sae_v1"], "artifacts have names on a platform"),
         (["bake"], "see `mechctl --help`"),
     ],
 )

@@ -55,7 +55,7 @@ class Server:
                 outer.seen.append(Seen(self))
                 outer.answers.pop(0)(self)
 
-            do_GET = do_POST = do_DELETE = _serve  # noqa: N815
+            do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -219,6 +219,23 @@ def test_lists_are_walked_to_their_end(server, client):
     assert [request.path for request in server.seen] == [
         "/jobs?kind=trace",
         "/jobs?cursor=c%2F1&kind=trace",
+    ]
+
+
+def test_artifacts_are_named_and_unnamed(server, client):
+    named = {"name": "sae_v1", "artifact": "sae_1", "kind": "dictionary", "author": "key:ci"}
+    named |= {"updated_at": "2026-01-01T12:00:00Z"}
+    server.will(503, PROBLEM | {"status": 503}, retry_after="0")
+    for body in (named, {"items": [named]}, named):
+        server.will(200, body)
+    assert client.artifacts.name("sae_1", "sae_v1").artifact == "sae_1"
+    assert [each.name for each in client.artifacts.names()] == ["sae_v1"]
+    assert client.artifacts.unname("sae_v1").kind == "dictionary"
+    assert [(request.method, request.path, request.body) for request in server.seen] == [
+        ("PUT", "/names/sae_v1", {"artifact": "sae_1"}),
+        ("PUT", "/names/sae_v1", {"artifact": "sae_1"}),
+        ("GET", "/names", None),
+        ("DELETE", "/names/sae_v1", None),
     ]
 
 

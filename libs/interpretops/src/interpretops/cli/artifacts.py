@@ -12,12 +12,14 @@ from interpretops.cli.options import ConfigOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from interpretops.artifacts import Manifest
+    from interpretops.cli.remote import RemoteBench
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, show, trace back, verify and clean up what was made.",
+    help="List, show, name, trace back, verify and clean up what was made.",
 )
 Ref = Annotated[str, typer.Argument(help="An id, a unique beginning of one, or an --out folder.")]
 
@@ -117,6 +119,42 @@ def verify(
 
 
 @app.command()
+def name(
+    ref: Ref,
+    name: Annotated[str, typer.Argument(help="What to call it, such as sae_v1.")],
+    config: ConfigOption = None,
+) -> None:
+    """Call an artifact of a platform something, or move a name to it from another of its kind.
+
+    The name then stands for its id. Example: mechctl --api local artifacts name sae_01J9Z3 sae_v1
+    """
+    bench = _platform(config)
+    made = bench.client.artifacts.name(bench.store.get(ref).id, name)
+    out.print(f"[green]✓[/] {made.name} names the {made.kind.replace('_', ' ')} {made.artifact}")
+
+
+@app.command()
+def unname(
+    name: Annotated[str, typer.Argument(help="The name to take away; the artifact stays.")],
+    config: ConfigOption = None,
+) -> None:
+    """Take a name away from an artifact of a platform."""
+    taken = _platform(config).client.artifacts.unname(name)
+    out.print(f"[green]✓[/] {taken.artifact} is called {name} no longer")
+
+
+@app.command()
+def names(config: ConfigOption = None) -> None:
+    """List what artifacts of a platform are called."""
+    from rich.table import Table
+
+    table = Table("name", "kind", "artifact", "author", box=None)
+    for each in _platform(config).client.artifacts.names():
+        table.add_row(each.name, each.kind, each.artifact, each.author)
+    out.print(table if table.row_count else "no names yet: `mechctl artifacts name` an artifact")
+
+
+@app.command()
 def gc(
     config: ConfigOption = None,
     identifier: Annotated[
@@ -153,6 +191,13 @@ def gc(
         out.print(f"{verb} {name}")
     if not removed:
         out.print("Nothing is old enough to go.")
+
+
+def _platform(config: Path | None) -> RemoteBench:
+    from interpretops.cli.remote import RemoteBench
+
+    what, example = "artifacts have names", "mechctl --api local artifacts name ID NAME"
+    return RemoteBench.open_for(what, example, config)
 
 
 def _size(size: int) -> str:

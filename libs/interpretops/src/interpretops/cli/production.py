@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interpretops.cli.bench import Workbench
 from interpretops.cli.console import out
 from interpretops.cli.options import ConfigOption
 from interpretops.cli.policy import PolicyArgument, app
@@ -103,13 +102,8 @@ def _platform(config: Path | None) -> RemoteBench:
     """
     from interpretops.cli.remote import RemoteBench
 
-    bench = Workbench.open(config)
-    if not isinstance(bench, RemoteBench):
-        raise InterpretOpsError(
-            "policies go into production on a platform, and none was named",
-            fix="say which: `mechctl --api local policy ...` for the one that `mechctl up` started",
-        )
-    return bench
+    what, example = "policies go into production", "mechctl --api local policy ..."
+    return RemoteBench.open_for(what, example, config)
 
 
 def _version(text: str) -> tuple[str, int]:

@@ -127,6 +127,26 @@ class RemoteBench(Workbench):
         super().__init__(config)
         self.client = Client(connection.api, connection.key)
 
+    @staticmethod
+    def open_for(what: str, example: str, config: Path | None) -> RemoteBench:
+        """The platform, for what only a platform does.
+
+        Args:
+            what: That, as a clause.
+            example: A command line that does it.
+            config: Of the command line.
+
+        Raises:
+            InterpretOpsError: When the command line names none.
+        """
+        bench = Workbench.open(config)
+        if not isinstance(bench, RemoteBench):
+            raise InterpretOpsError(
+                f"{what} on a platform, and none was named",
+                fix=f"say which: `{example}` for the one that `mechctl up` started",
+            )
+        return bench
+
     @cached_property
     def store(self) -> ArtifactStore:
         """The platform's artifacts; what is read of them is kept below `cache.dir`."""

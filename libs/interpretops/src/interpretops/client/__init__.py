@@ -9,6 +9,7 @@ from interpretops.client.client import Client
 from interpretops.client.documents import (
     Artifact,
     ArtifactDetails,
+    ArtifactName,
     CircuitDocument,
     Job,
     JobEvent,
@@ -24,6 +25,7 @@ __all__ = [
     "ApiError",
     "Artifact",
     "ArtifactDetails",
+    "ArtifactName",
     "CircuitDocument",
     "Client",
     "Job",

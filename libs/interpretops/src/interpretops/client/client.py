@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
 
 from httpx_sse import EventSource
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from interpretops.client.documents import (
     Artifact,
     ArtifactDetails,
+    ArtifactName,
     AuditEntry,
     AuditVerdict,
     CircuitDocument,
@@ -742,12 +744,33 @@ class Artifacts(_Room):
     """Everything that was made."""
 
     def get(self, artifact: str) -> ArtifactDetails:
-        """An artifact with its files and manifest."""
+        """An artifact, by its id or a name, with its files and manifest."""
         return self._get(ArtifactDetails, f"/artifacts/{artifact}")
 
     def list(self, *, kind: str | None = None, parent: str | None = None) -> Iterator[Artifact]:
         """Artifacts, newest first."""
         return self._all(Artifact, "/artifacts", kind=kind, parent=parent)
+
+    def name(self, artifact: str, name: str) -> ArtifactName:
+        """Call an artifact something, or move a name to it from another one of its kind.
+
+        The name then stands for it in every request that asks for an id, until it is moved again.
+
+        Args:
+            artifact: Its id.
+            name: Small letters, digits, `.`, `_` and `-`, such as `sae_v1`.
+        """
+        path, body = f"/names/{quote(name, safe='')}", {"artifact": artifact}
+        return read(ArtifactName, self.transport.request("PUT", path, body=body))
+
+    def unname(self, name: str) -> ArtifactName:
+        """Take a name away from its artifact, which stays."""
+        path = f"/names/{quote(name, safe='')}"
+        return read(ArtifactName, self.transport.request("DELETE", path))
+
+    def names(self) -> Iterator[ArtifactName]:
+        """What artifacts are called, names that were given or moved last first."""
+        return self._all(ArtifactName, "/names")
 
     def lineage(self, artifact: str) -> Lineage:
         """All that an artifact was made from."""

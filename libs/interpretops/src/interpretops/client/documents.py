@@ -113,10 +113,26 @@ class ArtifactFile(Document):
 
 
 class ArtifactDetails(Artifact):
-    """An artifact with its files and the manifest that the engine wrote."""
+    """An artifact with its names, its files and the manifest that the engine wrote."""
 
+    names: list[str] = Field(default_factory=list)
     files: list[ArtifactFile]
     manifest: dict[str, Any]
+
+
+class ArtifactName(Document):
+    """What people call an artifact.
+
+    Attributes:
+        artifact: Its id.
+        author: Who gave the name to it.
+    """
+
+    name: str
+    artifact: str
+    kind: str
+    author: str
+    updated_at: datetime
 
 
 class Lineage(Document):

@@ -114,7 +114,7 @@ class Transport:
             ApiError: When it was refused or could not be answered.
         """
         request = self._build(method, path, params, body, headers, timeout)
-        repeatable = method in ("GET", "DELETE") or "idempotency-key" in request.headers
+        repeatable = method in ("GET", "PUT", "DELETE") or "idempotency-key" in request.headers
         for attempt in range(1, _ATTEMPTS + 1):
             last = attempt == _ATTEMPTS or not repeatable
             try:
