@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 SUITES = "package:eval_suites"
 ALL = 10_000
 """More than there are of any kind of prompt."""
+BARE, DRESSED = 1400, 1800
+"""Attacks that a condition is fitted to, beside their twins: two of each topic, and more of them dressed.
+
+Within a topic prompts share its weight, so more bare ones would leave less for the dressed, and more of
+both would take minutes to read and find no more: topics are what widens it.
+"""
 
 
 class DemoData:
@@ -89,10 +95,10 @@ class DemoData:
         if risk_class == "toxicity":
             return self._calming()
         return FittingSet(
-            train_risky=self.risky("train", bare=ALL, dressed=800),
-            train_harmless=self.harmless("train", bare=ALL, dressed=800, ordinary=ALL),
-            validation_risky=self.risky("validation", bare=ALL, dressed=240),
-            validation_harmless=self.harmless("validation", bare=ALL, dressed=240, ordinary=ALL),
+            train_risky=self.risky("train", bare=BARE, dressed=DRESSED),
+            train_harmless=self.harmless("train", bare=BARE, dressed=DRESSED, ordinary=ALL),
+            validation_risky=self.risky("validation", bare=300, dressed=300),
+            validation_harmless=self.harmless("validation", bare=300, dressed=300, ordinary=ALL),
         )
 
     def _calming(self) -> FittingSet:
@@ -154,4 +160,4 @@ def search_spec() -> SearchSpec:
 
 def propose_spec() -> ProposeSpec:
     """The defaults, with more answers to choose the strength by and fewer other balances to pick from."""
-    return ProposeSpec(check_prompts=48, front_budgets=(0.005, 0.01))
+    return ProposeSpec(check_prompts=48, front_budgets=(0.01, 0.02))

@@ -37,7 +37,7 @@ def propose(
     ] = None,
     budget: Annotated[
         float, typer.Option(help="Share of harmless prompts the policy may act on.")
-    ] = 0.02,
+    ] = 0.04,
     out_dir: OutOption = None,
 ) -> None:
     """Turn a circuit into a policy, fitted to the packaged training prompts.

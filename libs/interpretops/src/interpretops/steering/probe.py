@@ -36,7 +36,7 @@ MEMBERS = 8
 """Probes whose mean decides. What one of them alone is sure of, others do not confirm."""
 HEADS = 2
 """Heads of each member, at each layer."""
-EPOCHS = 12
+EPOCHS = 10
 LEAST_STEPS = 300
 """Of the optimiser, however few the prompts are: then there are more epochs."""
 LEARNING_RATE = 3e-3
@@ -107,14 +107,16 @@ class ProbeHeads:
 
     def readings(self, shared: torch.Tensor, own: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """What each head reads, `[rows, heads]`, in prompts of the tokens `shared` and `own`."""
-        rows = len(own)
-        logits = (own @ self.queries.T).masked_fill(~real[..., None], torch.finfo(own.dtype).min)
-        values = own @ self.values.T
+        rows, heads = len(own), len(self.queries)
+        both = torch.cat([self.queries, self.values]).T  # one pass over the tokens, which are many
+        logits, values = (own @ both).split(heads, -1)
+        logits = logits.masked_fill(~real[..., None], torch.finfo(own.dtype).min)
         if len(shared):
-            logits = torch.cat([(shared @ self.queries.T).expand(rows, -1, -1), logits], 1)
-            values = torch.cat([(shared @ self.values.T).expand(rows, -1, -1), values], 1)
+            before = (shared @ both).expand(rows, -1, -1)
+            logits = torch.cat([before[..., :heads], logits], 1)
+            values = torch.cat([before[..., heads:], values], 1)
         elif not own.shape[1]:
-            return own.new_zeros(rows, len(self.queries))
+            return own.new_zeros(rows, heads)
         else:
             values = values * real[..., None]  # a prompt without tokens says nothing
         return (logits.softmax(1) * values).sum(1)

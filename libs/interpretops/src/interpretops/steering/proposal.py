@@ -40,9 +40,9 @@ class ProposeSpec(BaseModel):
     Attributes:
         policy_id: The policy's name.
         target_class: The risk it is for, which decides what is done about it (see `goal_for`).
-        false_positive_budget: Share of harmless prompts the condition may fire on, out of fold. Less
-            than half of the collateral budget of 5 %, as prompts of topics never seen fare worse than
-            these, and those that only sound risky worst of all.
+        false_positive_budget: Share of harmless prompts the condition may fire on, out of fold. Bare
+            prompts and dressed ones count alike in it; of those that only sound risky, on topics never
+            seen, it fires on about that share (measured 4 % to 5.5 % at 4 %, n 182), of others on less.
         target_refusal: Share of risky validation prompts whose risk must be averted when the policy
             acts; the weakest candidate that reaches it is chosen.
         max_features: How many features may be held.
@@ -65,7 +65,7 @@ class ProposeSpec(BaseModel):
 
     policy_id: str = "jailbreak-v1"
     target_class: str = "jailbreak"
-    false_positive_budget: float = Field(default=0.02, gt=0, lt=0.5)
+    false_positive_budget: float = Field(default=0.04, gt=0, lt=0.5)
     target_refusal: float = Field(default=0.95, gt=0, le=1)
     max_features: int = Field(default=12, ge=0, le=256)
     answer_tokens: int = Field(default=16, ge=1)
@@ -74,7 +74,7 @@ class ProposeSpec(BaseModel):
     steps: int = Field(default=24, ge=1)
     learning_rate: float = Field(default=0.02, gt=0)
     strengths: tuple[float, ...] = (0.5, 0.7, 1.0)
-    front_budgets: tuple[Annotated[float, Field(gt=0, lt=0.5)], ...] = (0.005, 0.01, 0.05, 0.1)
+    front_budgets: tuple[Annotated[float, Field(gt=0, lt=0.5)], ...] = (0.01, 0.02, 0.06, 0.1)
     max_latency_overhead_pct: float = 20
     max_benign_loss_pct: float = 5
     seed: int = 0

@@ -107,7 +107,7 @@ function Form({ circuit, onJob }: { circuit: string | null; onJob: (id: string) 
           )}
         </Field>
         <Field label="Harmless prompts it may fire on, %" hint="The fit's own choice; other budgets are measured as well.">
-          {(field) => <input {...field} name="budget" type="number" required min="0.1" max="49" step="any" defaultValue="2.5" />}
+          {(field) => <input {...field} name="budget" type="number" required min="0.1" max="49" step="any" defaultValue="4" />}
         </Field>
         <Field label="Prompts to fit on">
           {(field) => <input {...field} name="fit" type="number" required min="1" max="1000" defaultValue="32" />}
