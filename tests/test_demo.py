@@ -1,4 +1,4 @@
-"""The whole job on the real model, as the front page promises it. Several minutes: `make test-slow`."""
+"""The whole job on the real model, in one process. Several minutes: `make test-slow`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(home: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the demonstration has run once."""
     home = tmp_path_factory.mktemp("demo")
-    first = run(home, "-m", "interpretops", "demo")
+    first = run(home, "-m", "interpretops", "demo", "--local")
     assert first.returncode == 0, first.stderr
     return home
 
@@ -50,7 +50,7 @@ def test_the_card_is_whole_and_says_what_was_met(home: Path) -> None:
 
 def test_a_second_run_reuses_every_artifact(home: Path) -> None:
     before = sorted(p.name for p in (home / ".io_cache" / "artifacts").iterdir())
-    again = run(home, "-m", "interpretops", "demo")
+    again = run(home, "-m", "interpretops", "demo", "--local")
     assert again.returncode == 0, again.stderr
     assert sorted(p.name for p in (home / ".io_cache" / "artifacts").iterdir()) == before
 

@@ -109,8 +109,9 @@ class ProbeHeads:
         """What each head reads, `[rows, heads]`, in prompts of the tokens `shared` and `own`."""
         rows, heads = len(own), len(self.queries)
         both = torch.cat([self.queries, self.values]).T  # one pass over the tokens, which are many
-        logits, values = (own @ both).split(heads, -1)
-        logits = logits.masked_fill(~real[..., None], torch.finfo(own.dtype).min)
+        read = own @ both
+        values = read[..., heads:]
+        logits = read[..., :heads].masked_fill(~real[..., None], torch.finfo(own.dtype).min)
         if len(shared):
             before = (shared @ both).expand(rows, -1, -1)
             logits = torch.cat([before[..., :heads], logits], 1)
