@@ -1,7 +1,7 @@
 "use client";
 
 import { usePathname, useRouter, useSearchParams } from "next/navigation";
-import { useCallback } from "react";
+import { useCallback, useState } from "react";
 
 type Changes = Record<string, string | number | readonly string[] | null | undefined>;
 
@@ -16,7 +16,9 @@ export function useUrlState(): [
 ] {
   const router = useRouter();
   const path = usePathname();
-  const query = useSearchParams();
+  const query: URLSearchParams = useSearchParams();
+  // Next follows an address a moment later. Until then a box that was ticked would look as it was.
+  const [ahead, setAhead] = useState<{ of: URLSearchParams; query: URLSearchParams }>();
   const set = useCallback(
     (changes: Changes, { push = false } = {}) => {
       // Not the hook's value: two changes in one moment must both count.
@@ -28,9 +30,12 @@ export function useUrlState(): [
       }
       const address = next.size > 0 ? `${path}?${next}` : path;
       if (push) router.push(address, { scroll: false });
-      else window.history.replaceState(null, "", address); // Next follows, and asks no server
+      else {
+        window.history.replaceState(null, "", address); // Next follows, and asks no server
+        setAhead({ of: query, query: next });
+      }
     },
-    [router, path],
+    [router, path, query],
   );
-  return [query, set];
+  return [ahead?.of === query ? ahead.query : query, set];
 }
