@@ -134,8 +134,8 @@ export function makeGraph(
     weights,
     strongestFirst: Uint32Array.from(strongestFirst),
     edgeShares: Float32Array.from(cumulativeShares(sizes, strongestFirst)),
-    incoming: adjacency(nodes.length, targets, weights),
-    outgoing: adjacency(nodes.length, sources, weights),
+    incoming: byClass(targets, nodes.length, strongestFirst),
+    outgoing: byClass(sources, nodes.length, strongestFirst),
     index: new Map(nodes.map((node, i) => [node.id, i])),
   };
 }
@@ -159,14 +159,25 @@ function largestFirst(sizes: readonly number[]): number[] {
   return sizes.map((_, i) => i).sort((a, b) => at(sizes, b) - at(sizes, a));
 }
 
-function adjacency(count: number, ends: Uint32Array, weights: Float32Array): Adjacency {
+/** Places of items by their class, those of a class in the order in which they are given.
+ *
+ * A counting sort: with 50,000 edges, comparing them takes tens of milliseconds.
+ */
+export function byClass(classes: ArrayLike<number>, count: number, order: ArrayLike<number>): Adjacency {
   const start = new Uint32Array(count + 1);
-  for (const end of ends) start[end + 1] = at(start, end + 1) + 1;
+  for (let i = 0; i < order.length; i++) {
+    const one = at(classes, at(order, i));
+    start[one + 1] = at(start, one + 1) + 1;
+  }
   for (let i = 0; i < count; i++) start[i + 1] = at(start, i + 1) + at(start, i);
-  const edges = Uint32Array.from(ends, (_, i) => i).sort(
-    (a, b) =>
-      at(ends, a) - at(ends, b) || Math.abs(at(weights, b)) - Math.abs(at(weights, a)) || a - b,
-  );
+  const next = start.slice(0, count);
+  const edges = new Uint32Array(order.length);
+  for (let i = 0; i < order.length; i++) {
+    const item = at(order, i);
+    const one = at(classes, item);
+    edges[at(next, one)] = item;
+    next[one] = at(next, one) + 1;
+  }
   return { start, edges };
 }
 

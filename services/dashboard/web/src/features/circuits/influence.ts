@@ -5,7 +5,7 @@
  */
 
 import type { Edge, Graph } from "./graph";
-import { at } from "./graph";
+import { at, byClass } from "./graph";
 
 /** Influence of every node on the outputs.
  *
@@ -47,8 +47,9 @@ const orders = new WeakMap<Graph, Uint32Array>();
 function highestFirst(graph: Graph): Uint32Array {
   let order = orders.get(graph);
   if (order === undefined) {
-    const height = (edge: number) => at(graph.nodes, at(graph.targets, edge)).row;
-    order = Uint32Array.from(graph.targets, (_, i) => i).sort((a, b) => height(b) - height(a));
+    const top = graph.rows.length;
+    const depths = Uint32Array.from(graph.targets, (target) => top - at(graph.nodes, target).row);
+    order = byClass(depths, top + 1, Uint32Array.from(depths, (_, i) => i)).edges;
     orders.set(graph, order);
   }
   return order;
