@@ -29,6 +29,7 @@ export function DifferenceGrid({ units }: { units: readonly ComparedUnit[] }) {
       <svg
         className={styles.plot}
         viewBox={`0 0 ${wide} ${tall}`}
+        style={{ maxWidth: 1.6 * wide }} // of few heads no giants
         role="img"
         aria-label="Units of either circuit by layer and head; the table below has them all"
       >

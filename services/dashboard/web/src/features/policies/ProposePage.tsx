@@ -56,7 +56,9 @@ export function ProposePage() {
 }
 
 function Form({ circuit, onJob }: { circuit: string | null; onJob: (id: string) => void }) {
-  const circuits = api.useQuery("get", "/circuits", { params: { query: { limit: 100 } } });
+  const circuits = api.useQuery("get", "/circuits", {
+    params: { query: { limit: 100, form: "contrast" } }, // an imported graph has no units to steer by
+  });
   const may = useMay("jobs:write");
   const [busy, setBusy] = useState(false);
   const [refused, setRefused] = useState<Problem | null>(null);
