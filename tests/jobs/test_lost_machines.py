@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from interpretops_platform.jobs.states import JobState
 from interpretops_protos.plain import from_plain
 from interpretops_protos.v1 import (
     circuit_search_service_pb2,
@@ -137,7 +138,7 @@ async def test_each_kind_goes_on_elsewhere_and_ends_the_same(installation, with_
             await installation.until(job_id, lambda job: job.checkpoint_uri is not None)
             worker.kill()
             lost = await installation.job(job_id)
-            assert lost.state == "running", kind
+            assert lost.state == JobState.RUNNING, kind
             worker = installation.worker(kind, machine=machine(installation, f"{kind}-2"))
         job = await installation.succeeded(job_id)
         made[kind] = job.result_artifact_id
