@@ -17,7 +17,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ import httpx
 import yaml
 from interpretops import Client
 from interpretops.demo import DemoData
+from interpretops_platform.embedded import temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,7 +195,10 @@ def main() -> int:
         raise SystemExit("prometheus is not installed: apt-get install prometheus")
     mechctl = [sys.executable, "-m", "interpretops"]
     with ExitStack() as stack:
-        folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = chosen.folder
+        if folder is None:
+            folder = temporary_folder("interpretops-drift-")
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         data = folder / "stack"
         config = folder / "config.yaml"
