@@ -39,7 +39,7 @@ HERE = Path(__file__).resolve().parent
 NAME, MODEL = "watched-v1", "smollm2-135m-instruct"
 PER_SIDE = 150
 """Requests of either kind: a verdict takes a hundred."""
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "security": {"separation_of_duties": False},  # one person shows it
     "watch": {"flush_seconds": 1, "compare_seconds": 5, "look_seconds": 5, "canary_hour": None},
 }
@@ -151,12 +151,18 @@ def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     return [prompts[i * len(prompts) // count] for i in range(min(count, len(prompts)))]
 
 
-def fitted(client: Client, data: dict[str, list[Prompt]]) -> None:
-    """Put a policy into production that is fitted to these prompts."""
+def fitted(client: Client, data: dict[str, list[Prompt]], folder: Path) -> None:
+    """Put a policy into production that is fitted to these prompts, which callers may name by file."""
     counts = ", ".join(f"{len(some)} {name.replace('_', ' ')}" for name, some in data.items())
     say(f"fitting a policy to {counts}")
+    given = {}
+    for name, some in data.items():
+        file = folder / f"{name}.jsonl"
+        lines = [prompt.model_dump_json(exclude_none=True) for prompt in some]
+        file.write_text("".join(f"{line}\n" for line in lines))
+        given[name] = {"uri": file.as_uri()}
     spec = {"policy_id": NAME, "steps": 4, "fit_prompts": 8, "check_prompts": 8, "strengths": [1.0]}
-    job = client.jobs.wait(client.policies.propose(data=data, spec=spec))
+    job = client.jobs.wait(client.policies.propose(data=given, spec=spec))
     made = client.policies.create(artifact=job.result, model=MODEL)
     for step in (client.policies.put_forward, client.policies.approve, client.policies.activate):
         step(made.name, made.version)
@@ -202,7 +208,13 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         data = folder / "stack"
         config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump(SETTINGS))
+        named = folder / "prompts"
+        named.mkdir(exist_ok=True)
+        settings = {
+            **SETTINGS,
+            "security": {**SETTINGS["security"], "uris": {"folders": [str(named)]}},
+        }
+        config.write_text(yaml.safe_dump(settings))
         up = ["up", "--data", str(data), "--port", str(chosen.port), "--config", str(config)]
         key = folder / "admin.key"
         ran = subprocess.run([*mechctl, *up], stdout=subprocess.PIPE, text=True, check=False)
@@ -225,7 +237,7 @@ def main() -> int:
         prompts = Prompts.packaged()
         names = [version.name for version in client.policies.list() if version.state == "active"]
         if NAME not in names:
-            fitted(client, prompts.fitting)
+            fitted(client, prompts.fitting, named)
         return show(client, prometheus, prompts, chosen.port, key.read_text())
 
 
