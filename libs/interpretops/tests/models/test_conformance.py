@@ -8,7 +8,7 @@ import pytest
 import torch
 from interp_engine.capture import capture as engine_capture
 from interpretops.errors import InterpretOpsError
-from interpretops.models import Address, Sampling, site
+from interpretops.models import Address, Prefix, Sampling, site
 
 from ..conftest import ARCHITECTURES, DEVICE, tiny_hf
 
@@ -170,6 +170,34 @@ def test_gradients_flow_through_reads_and_writes(model: HookedModel) -> None:
         moved = model.logits(batch)[0, -1, 7]
     predicted = float(from_write @ step)
     assert float((moved - target).detach()) == pytest.approx(predicted, rel=0.15)
+
+
+@pytest.mark.parametrize("before", ["", "Once upon a time"])
+def test_a_resumed_forward_ends_as_a_whole_one(model: HookedModel, before: str) -> None:
+    prefix = Prefix.run(model, model.token_ids(before) if before else [])
+    batch = model.encode(PROMPTS, padding_side="right")
+    seen = torch.ones(len(batch), prefix.length, dtype=torch.int64, device=DEVICE)
+    at = Address("resid_post", 1)
+    known = model.capture(batch, [at], after=prefix)[at]
+
+    def run(*, resumed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        shift = torch.linspace(-1, 1, model.d_model, device=DEVICE, requires_grad=True)
+        with model.hooks() as hooks:
+            if resumed:
+                hooks.resume(1, known)
+            hooks.write(at, lambda x: x + shift)
+            logits = model.forward(
+                batch.input_ids,
+                attention_mask=torch.cat([seen, batch.attention_mask], dim=1),
+                position_ids=batch.position_ids + prefix.length,
+                cache=prefix.cache(len(batch)),
+            )
+        (gradient,) = torch.autograd.grad(logits[0, -1, 7], shift)
+        return logits.detach(), gradient
+
+    for found, expected in zip(run(resumed=True), run(resumed=False), strict=True):
+        close(found, expected)
+    assert not any("forward" in vars(module) for module in model.hf.modules())
 
 
 @pytest.mark.parametrize("steered", [False, True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from interpretops.answers import declines, is_insulting
@@ -11,6 +13,11 @@ from interpretops.progress import SILENT, Steps
 from interpretops.prompts import Prompt
 from interpretops.steering.goal import Calm, Refuse, goal_for
 from interpretops.steering.objective import AnswerObjective
+
+from ..conftest import DEVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def pairs(*texts: tuple[str, str | None]) -> list[Prompt]:
@@ -66,7 +73,7 @@ def test_calm_makes_likely_what_the_twins_go_on_with(
     monkeypatch.setattr(
         HookedModel, "generate", lambda _self, texts, *_, **__: [said[text] for text in texts]
     )
-    objective = Calm().objective(tiny, prompts, Steps(SILENT, "", 1))
+    objective = Calm().objective(tiny, prompts, 1, Steps(SILENT, "", 1))
     # the twin that is gone on with by an insult teaches nothing
     expected = AnswerObjective(
         tiny, ["you are a"], [" star of the evening"], tail=1, chat=False, whole=False
@@ -76,7 +83,7 @@ def test_calm_makes_likely_what_the_twins_go_on_with(
 
 def test_calm_needs_a_twin_that_is_gone_on_with_calmly(tiny: HookedModel) -> None:
     with pytest.raises(InterpretOpsError, match="neutral twin"):
-        Calm().objective(tiny, pairs(("you are a", None)), Steps(SILENT, "", 1))
+        Calm().objective(tiny, pairs(("you are a", None)), 1, Steps(SILENT, "", 1))
 
 
 def test_an_answer_that_may_go_on_is_not_taught_to_end(tiny: HookedModel) -> None:
@@ -98,3 +105,24 @@ def test_loss_is_that_of_the_answer_after_the_plain_text(tiny: HookedModel) -> N
         logits = tiny.hf(whole).logits[0, len(ids) - 1 : -1].float().log_softmax(-1)
     expected = -logits.gather(-1, torch.tensor(after)[:, None]).mean()
     assert objective.mean_loss() == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
+def test_what_never_changes_is_run_once_and_the_loss_is_the_same(
+    make_tiny: Callable[..., HookedModel], architecture: str
+) -> None:
+    model = make_tiny(architecture)
+    prompts = ["hello", "what is this about?", "a"]
+    answers = [" there", " I cannot say"]
+
+    def loss_and_gradient(fixed: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+        objective = AnswerObjective(model, prompts, answers, tail=1, fixed=fixed, chat=False)
+        shift = torch.linspace(-1, 1, model.d_model, device=DEVICE, requires_grad=True)
+        with model.hooks() as hooks:
+            hooks.write("resid_post.1", lambda x: x + shift)
+            loss = objective.loss(0)
+        (gradient,) = torch.autograd.grad(loss, shift)
+        return loss.detach(), gradient
+
+    for found, expected in zip(loss_and_gradient(1), loss_and_gradient(None), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)

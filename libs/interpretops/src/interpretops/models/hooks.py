@@ -2,11 +2,13 @@
 
 Tracing, patching, ablation and steering are all made of these two operations. Where a site is in
 each architecture is interp-engine's knowledge (`EagerModel.resolve_point`); its `HookManager` holds
-the hooks. What is added here is that a *write* at `resid_mid` reaches the residual stream itself.
+the hooks. What is added here is that a *write* at `resid_mid` reaches the residual stream itself, and
+that a forward can be resumed where what comes before is known.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -69,6 +71,7 @@ class SiteHooks:
     def __init__(self, engine: EagerModel) -> None:
         self._engine = engine
         self._manager = HookManager()
+        self._skipped = ExitStack()
 
     def read(self, where: str | Address, observe: Read) -> None:
         """Call `observe` with the tensor at a site on every forward.
@@ -121,6 +124,32 @@ class SiteHooks:
         self._manager.read(module, remember, point="input")
         self._manager.write(module, lambda y: change(entering[0], y), point="output")
 
+    def resume(self, layer: int, residual: torch.Tensor) -> None:
+        """Begin every forward at the end of a layer, where the residual stream is known.
+
+        No layer up to that one is run, and a cache gets none of their keys and values. Reads and writes
+        at `resid_post` of that layer and further on act as ever; earlier sites hold nothing of meaning.
+
+        Args:
+            layer: The layer.
+            residual: The stream at its `resid_post`, `[batch, seq, d_model]`.
+        """
+        for i in range(layer + 1):
+            self._skip(self._engine.arch.block(i), residual)
+
+    def _skip(self, module: torch.nn.Module, output: torch.Tensor) -> None:
+        """Have a module put out `output` without computing anything."""
+        own = vars(module).get("forward")  # set by loaders that spread a model over devices
+
+        def restore() -> None:
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
+
+        module.forward = lambda *_, **__: output
+        self._skipped.callback(restore)
+
     def _write_resid_mid(self, address: Address, change: Write) -> None:
         # `resid_mid` is formed by an addition inside the block, not by a module, and the block adds
         # the same sum again after the MLP; replacing the norm's input alone would miss that path.
@@ -160,3 +189,4 @@ class SiteHooks:
         traceback: TracebackType | None,
     ) -> None:
         self._manager.remove_all()
+        self._skipped.close()

@@ -111,11 +111,10 @@ def _descended(
     """Fit levels and a direction by gradient descent through the model."""
     site = Address("resid_post", layer)
     prompts = spread(data.train_risky, spec.fit_prompts)
-    steps = Steps(monitor, "measuring the model as it is", 3 * -(-len(prompts) // 16))
-    objective = goal.objective(model, prompts, steps)
-    before = objective.mean_loss(steps)
-    gradient, norm = _gradient(model, objective, site, steps)
-    ids, origins = _choose_features(circuit, sae, layer, gradient, spec.max_features)
+    steps = Steps(monitor, "measuring the model as it is", 2 * -(-len(prompts) // 16))
+    objective = goal.objective(model, prompts, layer, steps)
+    start = _Start.of(model, objective, site, steps)
+    ids, origins = _choose_features(circuit, sae, layer, start.gradient, spec.max_features)
     fit = Held(
         layer,
         sae,
@@ -123,8 +122,8 @@ def _descended(
         torch.zeros(len(ids), device=model.device, requires_grad=True),
         torch.zeros(model.d_model, device=model.device, requires_grad=True),
     )
-    rate = spec.learning_rate * norm
-    after_features = before
+    rate = spec.learning_rate * start.norm
+    after_features = start.loss
     if ids:
         _descend(model, objective, site, fit, [fit.levels], rate, spec, monitor, "fitting features")
         with model.hooks() as hooks:
@@ -136,27 +135,45 @@ def _descended(
     with model.hooks() as hooks:
         hooks.write(site, lambda x: x + fit.delta(x, with_direction=True).to(x.dtype))
         after_all = objective.mean_loss()
-    return FittedAction(fit, (before, after_features, after_all), origins)
+    return FittedAction(fit, (start.loss, after_features, after_all), origins)
 
 
-def _gradient(
-    model: HookedModel, objective: AnswerObjective, site: Address, steps: Steps
-) -> tuple[torch.Tensor, float]:
-    """Gradient of the loss by a shift of the residual stream at a site, and the stream's norm."""
-    shift = torch.zeros(model.d_model, device=model.device, requires_grad=True)
-    norms: list[float] = []
+@dataclass(frozen=True)
+class _Start:
+    """The model as it is, at the site where it is to act.
 
-    def probe(x: torch.Tensor) -> torch.Tensor:
-        norms.append(float(x.detach().float().norm(dim=-1).median()))
-        return x + shift.to(x.dtype)
+    Attributes:
+        loss: Of the objective.
+        gradient: Of the loss by a shift of the residual stream, `[d_model]`.
+        norm: The stream's median norm.
+    """
 
-    with model.hooks() as hooks:
-        hooks.write(site, probe)
-        for i in range(len(objective)):
-            torch.autograd.backward(objective.loss(i))
-            steps.advance()
-    assert shift.grad is not None
-    return shift.grad, sum(norms) / len(norms)
+    loss: float
+    gradient: torch.Tensor
+    norm: float
+
+    @classmethod
+    def of(
+        cls, model: HookedModel, objective: AnswerObjective, site: Address, steps: Steps
+    ) -> _Start:
+        """Measure all three in one pass over the prompts."""
+        shift = torch.zeros(model.d_model, device=model.device, requires_grad=True)
+        losses: list[float] = []
+        norms: list[float] = []
+
+        def probe(x: torch.Tensor) -> torch.Tensor:
+            norms.append(float(x.detach().float().norm(dim=-1).median()))
+            return x + shift.to(x.dtype)
+
+        with model.hooks() as hooks:
+            hooks.write(site, probe)
+            for i in range(len(objective)):
+                loss = objective.loss(i)
+                torch.autograd.backward(loss, inputs=[shift])
+                losses.append(float(loss.detach()))
+                steps.advance()
+        assert shift.grad is not None
+        return cls(sum(losses) / len(losses), shift.grad, sum(norms) / len(norms))
 
 
 def _choose_features(

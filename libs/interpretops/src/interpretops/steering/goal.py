@@ -42,9 +42,16 @@ class Goal(Protocol):
         ...
 
     def objective(
-        self, model: HookedModel, prompts: Sequence[Prompt], steps: Steps
+        self, model: HookedModel, prompts: Sequence[Prompt], layer: int, steps: Steps
     ) -> AnswerObjective:
-        """What fitting minimises over risky prompts; `steps` is told of every batch."""
+        """What fitting at the end of a layer minimises over risky prompts.
+
+        Args:
+            model: The model.
+            prompts: Risky prompts.
+            layer: The layer.
+            steps: Told of every batch.
+        """
         ...
 
     def averted(self, answer: str) -> bool:
@@ -67,11 +74,13 @@ class Refuse:
         return template_tail(model)
 
     def objective(
-        self, model: HookedModel, prompts: Sequence[Prompt], steps: Steps
+        self, model: HookedModel, prompts: Sequence[Prompt], layer: int, steps: Steps
     ) -> AnswerObjective:
         """Whole refusals become likely."""
         texts = [prompt.text for prompt in prompts]
-        return AnswerObjective(model, texts, REFUSALS, tail=self.tail(model), steps=steps)
+        return AnswerObjective(
+            model, texts, REFUSALS, tail=self.tail(model), fixed=layer, steps=steps
+        )
 
     def averted(self, answer: str) -> bool:
         """Whether it declines, and does not go on after that."""
@@ -93,7 +102,7 @@ class Calm:
         return 1
 
     def objective(
-        self, model: HookedModel, prompts: Sequence[Prompt], steps: Steps
+        self, model: HookedModel, prompts: Sequence[Prompt], layer: int, steps: Steps
     ) -> AnswerObjective:
         """What the model says to the twins becomes likely, where it says nothing bad.
 
@@ -117,7 +126,14 @@ class Calm:
             )
         texts, answers = zip(*calm, strict=True)
         return AnswerObjective(
-            model, texts, answers, tail=self.tail(model), chat=False, whole=False, steps=steps
+            model,
+            texts,
+            answers,
+            tail=self.tail(model),
+            fixed=layer,
+            chat=False,
+            whole=False,
+            steps=steps,
         )
 
     def averted(self, answer: str) -> bool:

@@ -1,7 +1,8 @@
 """What fitting minimises: how unlikely given answers are, computed over the prompt's end and the answer.
 
 An intervention that begins at the last tokens of a prompt does not change what comes before them, so
-keys and values of everything earlier are computed once and reused by every step.
+keys and values of everything earlier are computed once and reused by every step. Where it begins at the
+end of a layer, so is the residual stream there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from interpretops.models import Batch, Forward, whole_cache
+from interpretops.models import Address, Batch, Forward, whole_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,13 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Segment:
-    """A batch split at the prompts' tails: a cached prefix, and what is run at every step."""
+    """A batch split at the prompts' tails: a cached prefix, and what is run at every step.
+
+    Attributes:
+        prefix: Keys and values of what comes before the tails, by layer.
+        input_ids: `[rows, tail + answer - 1]`: an answer's last token is foretold, not read.
+        attention_mask: `[rows, prefix + tail + answer - 1]`.
+        position_ids: As `input_ids`.
+        running: What the positions of `input_ids` are.
+        known: By the last layer that never changes, if there is one: the residual stream at its end.
+        targets: `[rows, answer]` tokens of the answers.
+        wanted: `[rows, answer]`, 1 at tokens and 0 at padding.
+    """
 
     prefix: list[tuple[torch.Tensor, torch.Tensor]]
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     position_ids: torch.Tensor
     running: Forward
+    known: dict[int, torch.Tensor]
+    targets: torch.Tensor
     wanted: torch.Tensor
 
 
@@ -40,6 +54,8 @@ class AnswerObjective:
         prompts: What is to be answered.
         answers: The wanted answers, dealt out to the prompts in turn.
         tail: How many last prompt tokens are run (and may be changed) at every step.
+        fixed: The layer at whose end changes begin; up to it, tails and answers are run only once.
+            None where any layer may change.
         chat: Whether prompts are a user's turns that are answered, or plain text that goes on.
         whole: Whether an answer ends where it ends, or might go on.
         batch_size: Prompts per batch.
@@ -53,6 +69,7 @@ class AnswerObjective:
         answers: Sequence[str],
         *,
         tail: int,
+        fixed: int | None = None,
         chat: bool = True,
         whole: bool = True,
         batch_size: int = 16,
@@ -60,6 +77,7 @@ class AnswerObjective:
     ) -> None:
         self.model = model
         self.tail = tail
+        self._fixed = fixed
         self._chat, self._whole = chat, whole
         dealt = [answers[i % len(answers)] for i in range(len(prompts))]
         self._segments: list[_Segment] = []
@@ -74,8 +92,7 @@ class AnswerObjective:
 
     def loss(self, batch: int) -> torch.Tensor:
         """The loss of one batch under the hooks in force, with its graph."""
-        segment = self._segments[batch]
-        targets = segment.input_ids[:, self.tail :]
+        targets = self._segments[batch].targets
         return -self._mean(
             self.log_probabilities(batch).gather(-1, targets[..., None])[..., 0], batch
         )
@@ -86,14 +103,18 @@ class AnswerObjective:
         cache = whole_cache()
         for layer, (keys, values) in enumerate(segment.prefix):
             cache.update(keys, values, layer)
-        logits = self.model.forward(
-            segment.input_ids,
-            attention_mask=segment.attention_mask,
-            position_ids=segment.position_ids,
-            cache=cache,
-            running=segment.running,
-        )
-        return torch.log_softmax(logits[:, self.tail - 1 : -1].float(), dim=-1)
+        with self.model.hooks() as hooks:
+            for layer, residual in segment.known.items():
+                hooks.resume(layer, residual)
+            logits = self.model.forward(
+                segment.input_ids,
+                attention_mask=segment.attention_mask,
+                position_ids=segment.position_ids,
+                cache=cache,
+                logits_to_keep=segment.targets.shape[1],
+                running=segment.running,
+            )
+        return torch.log_softmax(logits.float(), dim=-1)
 
     def divergence(self, batch: int, reference: torch.Tensor) -> torch.Tensor:
         """Mean KL divergence, in nats per token, from reference log-probabilities of a batch."""
@@ -116,38 +137,47 @@ class AnswerObjective:
         return total / len(self)
 
     def _prepare(self, prompts: Sequence[str], texts: Sequence[str]) -> _Segment:
-        model, tail = self.model, self.tail
-        whole = model.encode(prompts, chat=self._chat)
-        head = whole.input_ids.shape[1] - tail
-        cache = whole_cache()
-        with torch.no_grad():
-            model.forward(
-                whole.input_ids[:, :head],
-                attention_mask=whole.attention_mask[:, :head],
-                position_ids=whole.position_ids[:, :head],
-                cache=cache,
-                logits_to_keep=1,
-            )
+        model = self.model
+        asked = model.encode(prompts, chat=self._chat)
         # A refusal ends where it ends: without the end token, steering learns to go on and drifts.
         eos = model.tokenizer.eos_token_id
         end = [eos] if self._whole and eos is not None else []
-        answers = [
-            [*model.tokenizer(text, add_special_tokens=False)["input_ids"], *end] for text in texts
-        ]
-        after = Batch.from_ids(
-            answers, pad_id=model.pad_id, padding_side="right", device=model.device
+        answered = Batch.from_ids(
+            [
+                [*model.tokenizer(text, add_special_tokens=False)["input_ids"], *end]
+                for text in texts
+            ],
+            pad_id=model.pad_id,
+            padding_side="right",
+            device=model.device,
         )
-        ids = torch.cat([whole.input_ids[:, head:], after.input_ids], dim=1)
-        real = torch.cat([whole.attention_mask[:, head:], after.attention_mask], dim=1)
-        positions = whole.position_ids[:, head : head + 1] + torch.arange(
-            ids.shape[1], device=model.device
-        )
-        offset = torch.arange(ids.shape[1], device=model.device) - (tail - 1)
+        ids = torch.cat([asked.input_ids, answered.input_ids[:, :-1]], dim=1)
+        mask = torch.cat([asked.attention_mask, answered.attention_mask[:, :-1]], dim=1)
+        further = torch.arange(1, answered.input_ids.shape[1], device=model.device)
+        positions = torch.cat([asked.position_ids, asked.position_ids[:, -1:] + further], dim=1)
+        head = asked.input_ids.shape[1] - self.tail
+        offset = torch.arange(ids.shape[1] - head, device=model.device) - (self.tail - 1)
+
+        cache = whole_cache()
+        stream: dict[int, torch.Tensor] = {}
+        upto = head if self._fixed is None else ids.shape[1]
+        with torch.no_grad(), model.hooks() as hooks:
+            if self._fixed is not None:
+                hooks.keep(Address("resid_post", self._fixed), stream, self._fixed)
+            model.forward(
+                ids[:, :upto],
+                attention_mask=mask[:, :upto],
+                position_ids=positions[:, :upto],
+                cache=cache,
+                logits_to_keep=1,
+            )
         return _Segment(
-            prefix=[(layer.keys, layer.values) for layer in cache.layers],
-            input_ids=ids,
-            attention_mask=torch.cat([whole.attention_mask[:, :head], real], dim=1),
-            position_ids=positions,
-            running=Forward(real.bool(), offset.expand_as(ids)),
-            wanted=after.attention_mask.float(),
+            prefix=[(layer.keys[:, :, :head], layer.values[:, :, :head]) for layer in cache.layers],
+            input_ids=ids[:, head:],
+            attention_mask=mask,
+            position_ids=positions[:, head:],
+            running=Forward(mask[:, head:].bool(), offset.expand(len(ids), -1)),
+            known={layer: residual[:, head:] for layer, residual in stream.items()},
+            targets=answered.input_ids,
+            wanted=answered.attention_mask.float(),
         )
