@@ -12,6 +12,10 @@ SERVICES := gateway tracer sae_trainer circuit_search evaluator reporter steerin
 PACKAGES := $(LIBRARIES) $(SERVICES:%=services/%)
 PROJECTS := $(PACKAGES:%=%/pyproject.toml)
 
+# Set in many containers, it would have each of a dozen programs compile what it imports at every
+# start, which takes as long as all else that the platform does to come up.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down test test-pages test-slow test-faults lint lint-deploy sbom format lock protos protos-check dashboard bench clean
 

@@ -30,6 +30,7 @@ def programs(folder: Path, base_port: int, top_port: int) -> list[Program]:
         Program("task", "runs once", (sys.executable, "-c", mark), 1, once=True),
         Program("parent", "has a child", (sys.executable, "-c", PARENT), 2, grace_seconds=1),
         web("top", top_port, 3),
+        Program("early", "needs nobody yet", ("sleep", "600"), 3, start_stage=0),
     ]
 
 

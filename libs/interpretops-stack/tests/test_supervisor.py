@@ -69,13 +69,14 @@ def running(tmp_path):
 def test_stages_start_in_order_and_a_task_runs_before_what_needs_it(running):
     started = {p.name: p.since for p in running.state.programs}
     assert started["base"] < started["task"] < started["parent"] < started["top"]
+    assert started["early"] < started["task"]
     assert (running.folder.path / "task").read_text() == "done"
     assert running.program("task").state is ProgramState.DONE
     assert running.state.all_ready
 
 
 def test_a_program_that_is_killed_is_started_again_and_its_children_are_ended(running):
-    running.wait_for(lambda: len(running.everybody()) == 4)
+    running.wait_for(lambda: len(running.everybody()) == 5)
     before = running.everybody()
     killed = running.program("parent").process
     child = psutil.Process(killed.pid).children()[0]
@@ -85,33 +86,34 @@ def test_a_program_that_is_killed_is_started_again_and_its_children_are_ended(ru
     assert running.program("parent").process.pid != killed.pid
     assert running.program("parent").ended == "was ended by SIGKILL"
     assert not alive([child])
-    assert len(alive(before)) == 2  # the other two were left alone
+    assert len(alive(before)) == 3  # the others were left alone
 
 
 def test_down_ends_everything_in_reverse_order(running):
-    running.wait_for(lambda: len(running.everybody()) == 4)
+    running.wait_for(lambda: len(running.everybody()) == 5)
     everybody = running.everybody()
     said: list[str] = []
     assert control.stop(running.folder, say=said.append)
     assert not alive(everybody)
     assert not running.folder.is_held()
     assert running.state.phase is Phase.DOWN
-    assert said.index("stopped top") < said.index("stopped base")
+    for last in ("top", "early"):
+        assert said.index(f"stopped {last}") < said.index("stopped base")
     assert not control.stop(running.folder)
 
 
 def test_down_finds_what_a_killed_supervisor_left(running):
-    running.wait_for(lambda: len(running.everybody()) == 4)
+    running.wait_for(lambda: len(running.everybody()) == 5)
     everybody = running.everybody()
     running.supervisor.kill()
     running.supervisor.wait()
-    assert len(alive(everybody)) == 4
+    assert len(alive(everybody)) == 5
     assert control.stop(running.folder)
     assert not alive(everybody)
 
 
 def test_down_finds_a_child_whose_parent_died_with_the_supervisor(running):
-    running.wait_for(lambda: len(running.everybody()) == 4)
+    running.wait_for(lambda: len(running.everybody()) == 5)
     everybody = running.everybody()
     running.supervisor.kill()
     running.supervisor.wait()

@@ -25,6 +25,8 @@ class Program:
         command: Its command line.
         stage: Programs of one stage start together, once all earlier stages are ready, and end after
             those of later stages.
+        start_stage: Where it starts at an earlier stage than its own, which is still the one that
+            waits for it: it takes a while before it needs the others.
         ready: Whether it does what it is for; without it, running is enough.
         once: It is a task: ready when it has ended with status 0, and never started again.
         port: Where it listens, if it does.
@@ -33,13 +35,13 @@ class Program:
         user: The account it runs as, where that is another one.
         stop_signal: Asks it to end.
         grace_seconds: How long it may take to end by itself.
-        end_stage: Where it ends at another stage than it starts.
     """
 
     name: str
     what: str
     command: tuple[str, ...]
     stage: int
+    start_stage: int | None = None
     ready: Callable[[], bool] | None = None
     once: bool = False
     port: int | None = None
@@ -48,7 +50,11 @@ class Program:
     user: str | None = None
     stop_signal: int = signal.SIGTERM
     grace_seconds: float = 30
-    end_stage: int | None = None
+
+    @property
+    def starts_at(self) -> int:
+        """The stage at which it starts."""
+        return self.stage if self.start_stage is None else self.start_stage
 
 
 def serves_grpc(port: int) -> Callable[[], bool]:

@@ -25,6 +25,10 @@ WHAT = {
     "reporter": "takes in reports",
 }
 
+_START_STAGES = {"steering_gateway": 1}
+"""Where services start early: this one loads a model, for most of the time that all of it takes,
+and asks the database for nothing before it has."""
+
 _YIELDING = ("nice", "-n", "5")
 """Jobs take hours and leave the processor to answers that somebody waits for."""
 
@@ -114,6 +118,7 @@ def platform_programs(
                 WHAT[name],
                 (python, "-m", "interpretops_service", "serve", name, *config),
                 stage=2,
+                start_stage=_START_STAGES.get(name),
                 ready=serves_grpc(addresses.services[name]),
                 port=addresses.services[name],
                 environment=showing(name),
@@ -125,8 +130,8 @@ def platform_programs(
             "edge",
             "REST and OpenAI-compatible HTTP",
             (python, "-m", "interpretops_gateway", *config),
-            stage=2,  # its imports take a while, and it is not ready before the services are
-            end_stage=3,
+            stage=3,
+            start_stage=2,  # its imports take a while, and it is not ready before the services are
             ready=answers_http(addresses.edge, "/readyz"),
             port=addresses.edge,
         ),
@@ -134,8 +139,8 @@ def platform_programs(
             "dashboard",
             "pages for people",
             (python, "-m", "interpretops_dashboard", *config),
-            stage=2,
-            end_stage=3,
+            stage=3,
+            start_stage=2,
             ready=answers_http(addresses.dashboard, "/healthz"),
             port=addresses.dashboard,
         ),

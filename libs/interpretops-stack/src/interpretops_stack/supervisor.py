@@ -125,11 +125,12 @@ class Supervisor:
         self._stopping = True
 
     def _start_all(self) -> None:
-        for stage in sorted({slot.program.stage for slot in self._slots}):
-            slots = [slot for slot in self._slots if slot.program.stage == stage]
-            for slot in slots:
-                self._start(slot)
-            self._wait_until_ready(slots)
+        stages = {s for slot in self._slots for s in (slot.program.starts_at, slot.program.stage)}
+        for stage in sorted(stages):
+            for slot in self._slots:
+                if slot.program.starts_at == stage:
+                    self._start(slot)
+            self._wait_until_ready([s for s in self._slots if s.program.stage == stage])
 
     def _wait_until_ready(self, slots: Sequence[_Slot]) -> None:
         deadline = time.monotonic() + self._start_seconds
@@ -191,7 +192,7 @@ class Supervisor:
             update={
                 "stop_signal": int(program.stop_signal),
                 "grace_seconds": program.grace_seconds,
-                "stage": program.stage if program.end_stage is None else program.end_stage,
+                "stage": program.stage,
             }
         )
         slot.status.since = time.time()
