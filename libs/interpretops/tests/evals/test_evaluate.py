@@ -192,15 +192,16 @@ def test_steering_into_nonsense_is_not_a_defence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A steered model that only loops a refusal has prevented nothing."""
-    watch = Counting()
+    said: list[object] = []
 
     def spoken(ids: object) -> str:
-        loops = "steered" in watch.calls[-1]
+        said.append(ids)
+        loops = len(said) > len(suites[0].prompts)  # the baseline answers first
         return "I cannot help. " * 12 if loops else "Sure, this is what you do next."
 
     monkeypatch.setattr(tiny, "text", spoken)
-    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0})
-    made = evaluate(tiny, make_policy(1.0), suites[:1], spec, store=store, monitor=watch)
+    spec = SPEC.model_copy(update={"comparison_prompts": 0, "latency_prompts": 0, "batch_size": 16})
+    made = evaluate(tiny, make_policy(1.0), suites[:1], spec, store=store)
     assert all(sample.steered_verdict.degenerate for sample in made.samples())
     assert all(sample.steered_verdict.refused for sample in made.samples())
     assert made.card.defense_efficacy is not None

@@ -5,6 +5,7 @@ from interpretops.evals import scoring
 from interpretops.evals.degeneration import answer_losses, is_degenerate, loss_limit
 from interpretops.evals.risk_card import Verdict
 from interpretops.evals.suites import Metric
+from interpretops.models import read_prompts
 
 COMPLIED = Verdict(refused=False, degenerate=False)
 REFUSED = Verdict(refused=True, degenerate=False)
@@ -104,17 +105,19 @@ def test_answer_losses_are_the_models_own_cross_entropy(tiny) -> None:
     import torch
 
     prompts, answers = ["hello there", "a much longer prompt here"], ["abcdefgh", "ok then, yes"]
-    found = answer_losses(tiny, prompts, [*answers], batch_size=1)
-    together = answer_losses(tiny, prompts, [*answers], batch_size=2)
+    ids = [tiny.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in answers]
+    read = read_prompts(tiny, tiny.encode(prompts), again=1)
+    found = answer_losses(read, ids, at_once=1)
+    together = answer_losses(read, ids, at_once=2)
     for prompt, answer, one, both in zip(prompts, answers, found, together, strict=True):
         batch = tiny.encode([prompt], continuations=[answer])
         start = int(batch.prompt_lengths[0])
         with torch.inference_mode():
             log_probs = torch.log_softmax(tiny.logits(batch)[0], -1)
-        ids = batch.input_ids[0]
-        expected = -sum(float(log_probs[i - 1, ids[i]]) for i in range(start, len(ids))) / (
-            len(ids) - start
+        row = batch.input_ids[0]
+        expected = -sum(float(log_probs[i - 1, row[i]]) for i in range(start, len(row))) / (
+            len(row) - start
         )
         assert one == pytest.approx(expected, rel=1e-4)
         assert both == pytest.approx(expected, rel=1e-3)
-    assert answer_losses(tiny, ["hello"], ["a"]) == [None]
+    assert answer_losses(read, [ids[0][:1], ids[1]]) == [None, pytest.approx(found[1], rel=1e-3)]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from interpretops.models import Sampling, whole_cache
+from interpretops.models.running import RunningCache
 from interpretops.serving import Request, ServingEngine
-from interpretops.serving.cache import RunningCache
 from interpretops.testing import ARCHITECTURES
 
 from .conftest import Answer, texts

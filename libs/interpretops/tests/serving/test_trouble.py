@@ -219,7 +219,7 @@ def test_an_engine_that_drains_answers_those_in_hand(bench: Any) -> None:
 def test_models_that_remember_by_other_means_are_refused(make_tiny: Any) -> None:
     model = make_tiny("llama")
     model.config.layer_types = ["linear_attention", "full_attention", "full_attention"]
-    with pytest.raises(InterpretOpsError, match="cannot join a batch that runs"):
+    with pytest.raises(InterpretOpsError, match="cannot join or leave a batch that runs"):
         ServingEngine(model)
 
 

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.evals.arms import BASELINE
+from interpretops.evals.degeneration import answer_losses
 from interpretops.evals.likelihoods import kl_to_base, likelihoods, prefers_right, texts_at_a_time
+from interpretops.evals.sampling import spread
 from interpretops.evals.suites import Metric
-from interpretops.models import run_batched
+from interpretops.models import read_prompts, run_batched
+from interpretops.steering import SteeringSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +24,17 @@ if TYPE_CHECKING:
     from interpretops.evals.arms import Arm
     from interpretops.evals.spec import EvalSpec
     from interpretops.evals.suites import LoadedSuite
-    from interpretops.models import HookedModel, Step
+    from interpretops.models import Batch, HookedModel, ReadPrompts, Step
     from interpretops.progress import Monitor
     from interpretops.prompts import Prompt, Redactor
     from interpretops.sae import Dictionary
+    from interpretops.steering import Policy
 
     Say = Callable[..., None]
     """Reports the same step again, with live figures."""
+
+
+_OWN = 8  # of the bare model's answers per suite: what it finds plausible needs no more
 
 
 class Answer(BaseModel):
@@ -40,6 +47,8 @@ class Answer(BaseModel):
         text: The answer, scrubbed; empty where the suite is only scored.
         fired: Whether the policy acted.
         figures: Likelihoods, where those are scored.
+        loss: Mean negative log-likelihood of its tokens to the unsteered model, given the prompt, in
+            nats; None where the answer is too short to tell, and for most of that model's own.
         redactions: What was scrubbed from the answer, by kind.
     """
 
@@ -51,6 +60,7 @@ class Answer(BaseModel):
     text: str = ""
     fired: bool = False
     figures: dict[str, float] = Field(default_factory=dict)
+    loss: float | None = None
     redactions: dict[str, int] = Field(default_factory=dict)
 
 
@@ -91,6 +101,11 @@ class Answers:
         for answer in answers:
             self._take(answer)
 
+    def own_losses(self) -> list[float]:
+        """How likely the bare model finds its own answers, where that was measured."""
+        own = (a for a in self._found.values() if a.arm == BASELINE.name)
+        return [answer.loss for answer in own if answer.loss is not None]
+
     def redactions(self) -> Counter[str]:
         """What was scrubbed from all answers, those of earlier runs too, by kind."""
         counts: Counter[str] = Counter()
@@ -122,117 +137,189 @@ class Answering:
     answers: Answers
     monitor: Monitor
 
-    def run(self, arm: Arm, loaded: LoadedSuite, prompts: Sequence[Prompt]) -> None:
-        """Answer (or score) what has no answer yet, chunk by chunk.
+    def run(self, arms: Sequence[Arm], loaded: LoadedSuite, prompts: Sequence[Prompt]) -> None:
+        """Answer (or score) what has no answer yet, chunk by chunk, each by one arm after another.
 
         Raises:
             Cancelled: When the monitor stops the work; the chunks before are kept.
         """
         suite = loaded.suite
-        stage = f"evaluating {suite.name}, {arm.name.replace('_', ' ')}"
         # Chunks are planned over all prompts, so that a resumed run batches as the first one did.
         order = sorted(prompts, key=lambda prompt: len(prompt.text))
         size = self.spec.batch_size
         if not suite.generates:
             size = texts_at_a_time(self.model, size)
+        stage, total = f"evaluating {suite.name}", len(order) * len(arms)
         for start in range(0, len(order), size):
-            chunk = order[start : start + size]
-            self.monitor.update(stage, start, len(order))
-            if all((arm.name, suite.name, prompt.id) in self.answers for prompt in chunk):
+            chunk, done = order[start : start + size], start * len(arms)
+            self.monitor.update(stage, done, total)
+            if all((a.name, suite.name, p.id) in self.answers for a in arms for p in chunk):
                 continue
-            work = partial(self._score, arm, loaded)
-            if suite.generates:
-                say = partial(self.monitor.update, stage, start, len(order))
-                work = partial(self._generate, arm, loaded, say)
-            self.answers.add(run_batched(chunk, work, len(chunk)))
-        self.monitor.update(stage, len(order), len(order))
+            say = partial(self.monitor.update, stage, done, total)
+            work = partial(self._ask if suite.generates else self._score, arms, loaded, say)
+            for answers in run_batched(chunk, work, len(chunk)):
+                self.answers.add(answers)
+        self.monitor.update(stage, total, total)
 
-    def _generate(
-        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+    def _ask(
+        self, arms: Sequence[Arm], loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+    ) -> list[list[Answer]]:
+        """What each arm answers to each prompt. The prompts are read once, for all of them."""
+        sites = [site for arm in arms for site in arm.sites(self.model, self.dictionary)]
+        read = read_prompts(
+            self.model,
+            self.model.encode([prompt.text for prompt in chunk], chat=loaded.suite.chat),
+            again=max(1 if arm.policy is None else arm.policy.tail or 1 for arm in arms),
+            sites=list(dict.fromkeys(sites)),
+        )
+        made: dict[str, list[Answer]] = {}
+        for arm in arms:
+            if arm.policy is None:
+                made[arm.name] = self._unsteered(arm, loaded, say, chunk, read)
+                continue
+            own = made.get(BASELINE.name) or [
+                self.answers[BASELINE.name, loaded.suite.name, prompt.id] for prompt in chunk
+            ]
+            made[arm.name] = self._steered(arm, arm.policy, loaded, say, chunk, read, own)
+        return [list(answers) for answers in zip(*made.values(), strict=True)]
+
+    def _unsteered(
+        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt], read: ReadPrompts
     ) -> list[Answer]:
-        """Answers to a chunk. Where a policy does not act they are the baseline's own.
+        """Answers of the bare model, or of the model under a system prompt."""
+        asked: Batch | ReadPrompts = read
+        if arm.system is not None:
+            texts = [prompt.text for prompt in chunk]
+            asked = self.model.encode(texts, chat=loaded.suite.chat, system=arm.system)
+        ids = self._collected(self.model.stream(asked, self._tokens(loaded)), len(chunk), say)
+        weighed = ids
+        if arm is BASELINE:  # some of its answers show what it finds plausible
+            some = {prompt.id for prompt in spread(loaded.prompts.prompts, _OWN)}
+            weighed = [x if p.id in some else [] for p, x in zip(chunk, ids, strict=True)]
+        unmoved = [0.0] * len(chunk)
+        return self._made(arm, loaded, chunk, ids, answer_losses(read, weighed), unmoved)
+
+    def _steered(
+        self,
+        arm: Arm,
+        policy: Policy,
+        loaded: LoadedSuite,
+        say: Say,
+        chunk: Sequence[Prompt],
+        read: ReadPrompts,
+        own: Sequence[Answer],
+    ) -> list[Answer]:
+        """Answers under a policy. Where it does not act they are the baseline's own.
 
         The model is then left as it is, so that answering anew would take the time again and show
         nothing but how rounding depends on what else is in a batch.
         """
-        untouched = self._untouched(arm, loaded, chunk)
-        asked = [prompt for prompt in chunk if prompt.id not in untouched]
-        found = {answer.id: answer for answer in self._asked(arm, loaded, say, asked)}
-        return [found[p.id] if p.id in found else untouched[p.id] for p in chunk]
+        with SteeringSession(self.model, policy, dictionary=self.dictionary) as session:
+            rows = [row for row, record in enumerate(session.decide(read)) if record.fired]
+        still = {"kl": 0.0} if Metric.KL_TO_BASE in loaded.suite.metrics else {}
+        found = [answer.model_copy(update={"arm": arm.name, "figures": still}) for answer in own]
+        if not rows:
+            return found
+        acted, said = [chunk[row] for row in rows], read.rows(rows)
+        always = policy.unconditional()
+        asked: Batch | ReadPrompts = said
+        if always.tail is None:
+            texts = [prompt.text for prompt in acted]
+            asked = self.model.encode(texts, chat=loaded.suite.chat)
+        with SteeringSession(self.model, always, dictionary=self.dictionary) as session:
+            ids = self._collected(session.stream(asked, self._tokens(loaded)), len(acted), say)
+        moved = self._divergences(arm, loaded, say, acted, [own[row].text for row in rows])
+        losses = answer_losses(said, ids)
+        made = self._made(arm, loaded, acted, ids, losses, moved, fired=True)
+        for row, answer in zip(rows, made, strict=True):
+            found[row] = answer
+        return found
 
-    def _untouched(
-        self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]
-    ) -> dict[str, Answer]:
-        """The baseline's answers to those prompts that the arm's condition lets pass, by prompt."""
-        if arm.policy is None or arm.policy.condition is None:
-            return {}
-        suite = loaded.suite
-        batch = self.model.encode([p.text for p in chunk], chat=suite.chat, system=arm.system)
-        with arm.steering(self.model, self.dictionary) as session:
-            assert session is not None
-            records = session.decide(batch)
-        still = {"kl": 0.0} if Metric.KL_TO_BASE in suite.metrics else {}
-        return {
-            prompt.id: self.answers[BASELINE.name, suite.name, prompt.id].model_copy(
-                update={"arm": arm.name, "figures": still}
-            )
-            for prompt, record in zip(chunk, records, strict=True)
-            if not record.fired
-        }
+    def _tokens(self, loaded: LoadedSuite) -> int:
+        """Tokens per answer."""
+        compared = {Metric.EXACT_MATCH, Metric.BLEU} & set(loaded.suite.metrics)
+        return self.spec.max_new_tokens_qa if compared else self.spec.max_new_tokens
 
-    def _asked(
-        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+    def _collected(self, steps: Iterator[Step], rows: int, say: Say) -> list[list[int]]:
+        """Token ids of each answer; every token is told of, for a chunk takes long on a CPU."""
+
+        def told() -> Iterator[Step]:
+            for number, step in enumerate(steps, 1):
+                say(token=number)
+                yield step
+
+        return self.model.collect(told(), rows)
+
+    def _made(
+        self,
+        arm: Arm,
+        loaded: LoadedSuite,
+        chunk: Sequence[Prompt],
+        ids: Sequence[Sequence[int]],
+        losses: Sequence[float | None],
+        divergences: Sequence[float],
+        *,
+        fired: bool = False,
     ) -> list[Answer]:
-        """Answers that are generated."""
-        if not chunk:
-            return []
-        suite = loaded.suite
-        compared = {Metric.EXACT_MATCH, Metric.BLEU} & set(suite.metrics)
-        tokens = self.spec.max_new_tokens_qa if compared else self.spec.max_new_tokens
-        batch = self.model.encode([p.text for p in chunk], chat=suite.chat, system=arm.system)
-        with arm.steering(self.model, self.dictionary) as session:
-            ids = self.model.collect(_said(self.model.stream(batch, tokens), say), len(batch))
-            fired = [r.fired for r in session.record] if session else [False] * len(chunk)
-        figures: list[dict[str, float]] = [{} for _ in chunk]
-        if Metric.KL_TO_BASE in suite.metrics:
-            figures = [{"kl": value} for value in self._divergences(arm, loaded, say, chunk)]
+        """The answers that were generated, scrubbed."""
+        kept = Metric.KL_TO_BASE in loaded.suite.metrics
         found = []
-        for prompt, answer, acted, measured in zip(chunk, ids, fired, figures, strict=True):
+        for prompt, answer, loss, kl in zip(chunk, ids, losses, divergences, strict=True):
             text, redactions = self._scrubbed(self.model.text(answer))
             found.append(
                 Answer(
                     arm=arm.name,
-                    suite=suite.name,
+                    suite=loaded.suite.name,
                     id=prompt.id,
                     text=text,
-                    fired=acted,
-                    figures=measured,
+                    fired=fired,
+                    figures={"kl": kl} if kept else {},
+                    loss=loss,
                     redactions=redactions,
                 )
             )
         return found
 
     def _divergences(
-        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+        self,
+        arm: Arm,
+        loaded: LoadedSuite,
+        say: Say,
+        chunk: Sequence[Prompt],
+        own: Sequence[str],
     ) -> list[float]:
-        """Divergence from the bare model; none where nothing steers."""
-        if arm.policy is None:
+        """How far an arm's predictions are from the bare model's along its answers; 0 if not asked."""
+        if Metric.KL_TO_BASE not in loaded.suite.metrics:
             return [0.0] * len(chunk)
 
-        def measure(part: Sequence[Prompt]) -> list[float]:
+        def measure(part: Sequence[tuple[Prompt, str]]) -> list[float]:
             say()
             return kl_to_base(
                 self.model,
-                [prompt.text for prompt in part],
-                [self.answers["baseline", loaded.suite.name, prompt.id].text for prompt in part],
+                [prompt.text for prompt, _ in part],
+                [text for _, text in part],
                 partial(arm.steering, self.model, self.dictionary),
                 chat=loaded.suite.chat,
             )
 
-        return run_batched(chunk, measure, texts_at_a_time(self.model, len(chunk)))
+        size = texts_at_a_time(self.model, len(chunk))
+        return run_batched(list(zip(chunk, own, strict=True)), measure, size)
 
-    def _score(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[Answer]:
-        """Likelihoods of given texts: no answer is generated."""
+    def _score(
+        self,
+        arms: Sequence[Arm],
+        loaded: LoadedSuite,
+        say: Say,
+        chunk: Sequence[Prompt],
+    ) -> list[list[Answer]]:
+        """Likelihoods of given texts under each arm: no answer is generated."""
+        made = []
+        for arm in arms:
+            say()
+            made.append(self._scored(arm, loaded, chunk))
+        return [list(answers) for answers in zip(*made, strict=True)]
+
+    def _scored(self, arm: Arm, loaded: LoadedSuite, chunk: Sequence[Prompt]) -> list[Answer]:
         suite = loaded.suite
         figures: list[dict[str, float]] = [{} for _ in chunk]
         with arm.steering(self.model, self.dictionary):
@@ -251,10 +338,3 @@ class Answering:
 
     def _scrubbed(self, text: str) -> tuple[str, dict[str, int]]:
         return (text, {}) if self.redact is None else self.redact.scrub(text)
-
-
-def _said(steps: Iterator[Step], say: Say) -> Iterator[Step]:
-    """Report every token of a chunk's answers as it comes: a chunk takes long on a CPU."""
-    for number, step in enumerate(steps, 1):
-        say(token=number)
-        yield step

@@ -57,6 +57,12 @@ class Arm:
             return nullcontext()
         return SteeringSession(model, self.policy, dictionary=dictionary)
 
+    def sites(self, model: HookedModel, dictionary: Dictionary | None) -> list[Address]:
+        """Where this arm's condition reads."""
+        if self.policy is None:
+            return []
+        return SteeringSession(model, self.policy, dictionary=dictionary).sites
+
 
 BASELINE = Arm("baseline", "the model as it is")
 
@@ -100,7 +106,7 @@ def comparison_arms(
             Arm(
                 "ungated",
                 "the policy without its condition: it acts on every prompt",
-                policy.model_copy(update={"condition": None}).within(policy.folder),
+                policy.unconditional(),
             )
         )
     else:
@@ -112,10 +118,9 @@ def comparison_arms(
     harmful = [prompt.text for prompt in pairs]
     harmless = [prompt.twin or "" for prompt in pairs]
     layer = _layer(model, policy)
-    ungated = policy.model_copy(update={"condition": None}).within(policy.folder)
     steps = Steps(monitor, "preparing comparison directions", 3 * len(pairs))
     bare = _last(model, layer, harmful, steps)
-    with SteeringSession(model, ungated, dictionary=dictionary):
+    with SteeringSession(model, policy.unconditional(), dictionary=dictionary):
         steered = _last(model, layer, harmful, steps)
     norm = _strength(bare, steered)
     if norm == 0.0:

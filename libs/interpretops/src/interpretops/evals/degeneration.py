@@ -14,14 +14,11 @@ import numpy as np
 import torch
 
 from interpretops.answers import is_repetitive
-from interpretops.evals.likelihoods import before_answers
-from interpretops.models import run_batched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from interpretops.models import HookedModel
-    from interpretops.progress import Steps
+    from interpretops.models import ReadPrompts
 
 BLOW_UP = 10.0
 FLOOR = 30.0
@@ -54,46 +51,24 @@ def loss_limit(own_losses: Sequence[float]) -> float:
 
 
 def answer_losses(
-    model: HookedModel,
-    prompts: Sequence[str],
-    answers: Sequence[str],
-    *,
-    chat: bool = True,
-    batch_size: int = 16,
-    steps: Steps | None = None,
+    read: ReadPrompts, answers: Sequence[Sequence[int]], *, at_once: int = 16
 ) -> list[float | None]:
     """Mean negative log-likelihood of each answer's tokens given its prompt, in nats.
 
-    Runs the model as it is at the time of the call: outside a steering session, unsteered. None for
-    answers of fewer than `MIN_TOKENS` tokens.
+    None for answers of fewer than `MIN_TOKENS` tokens.
+
+    Args:
+        read: The prompts, as the unsteered model read them.
+        answers: Token ids of an answer to each.
+        at_once: How many answers' logits are in memory together.
     """
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(answers[i]))
-
-    def run(chunk: Sequence[int]) -> list[float | None]:
-        batch = model.encode(
-            [prompts[i] for i in chunk],
-            chat=chat,
-            padding_side="right",
-            continuations=[answers[i] for i in chunk],
-        )
-        first = before_answers(batch)
-        with torch.inference_mode():
-            logits = model.logits(batch, start=first)
-        found: list[float | None] = []
-        for row in range(len(chunk)):
-            start, end = int(batch.prompt_lengths[row]), int(batch.lengths[row])
-            if end - start < MIN_TOKENS:
-                found.append(None)
-                continue
-            losses = torch.nn.functional.cross_entropy(
-                logits[row, start - 1 - first : end - 1 - first].float(),
-                batch.input_ids[row, start:end],
-            )
-            found.append(float(losses))
-        if steps is not None:
-            steps.advance(len(chunk))
-        return found
-
-    results = run_batched(order, run, batch_size)
-    by_place = dict(zip(order, results, strict=True))
-    return [by_place[i] for i in range(len(prompts))]
+    found: list[float | None] = [None] * len(answers)
+    rows = [row for row, answer in enumerate(answers) if len(answer) >= MIN_TOKENS]
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        logits = read.rows(some).logits_of([answers[row] for row in some])
+        for row, scores in zip(some, logits, strict=True):
+            ids = torch.tensor(answers[row], device=scores.device)
+            loss = torch.nn.functional.cross_entropy(scores[: len(ids)].float(), ids)
+            found[row] = float(loss)
+    return found

@@ -122,19 +122,15 @@ def evaluate(
 
         answers = Answers(draft.path / _LOG)
         answering = Answering(model, spec, dictionary, redact, answers, monitor)
-        for arm in (BASELINE, steered):
-            for loaded in suites:
-                answering.run(arm, loaded, loaded.prompts.prompts)
-        shared = shared_prompts(suites, spec.comparison_prompts)
-        for arm in comparisons:
-            for loaded in suites:
-                if (prompts := shared.get(loaded.suite.name)) is not None:
-                    answering.run(arm, loaded, prompts)
+        for loaded in suites:
+            answering.run([BASELINE, steered], loaded, loaded.prompts.prompts)
+        shared = shared_prompts(suites, spec.comparison_prompts) if comparisons else {}
+        for loaded in suites:
+            if (prompts := shared.get(loaded.suite.name)) is not None:
+                answering.run(comparisons, loaded, prompts)
 
         arms = [BASELINE, steered, *comparisons]
-        verdicts = judge_answers(
-            model, arms, suites, answers, batch_size=spec.batch_size, monitor=monitor
-        )
+        verdicts = judge_answers(arms, suites, answers, monitor=monitor)
         latency, cost = time_policy(model, policy, dictionary, suites, spec, monitor)
         evidence = Evidence(suites, answers, verdicts, spec.seed)
         card = build_card(

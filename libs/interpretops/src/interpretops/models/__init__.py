@@ -8,6 +8,7 @@ from interpretops.models.generation import Step
 from interpretops.models.hooked import HookedModel
 from interpretops.models.hooks import SiteHooks, SiteNames, site
 from interpretops.models.prefix import Prefix, common_prefix, whole_cache
+from interpretops.models.reading import ReadPrompts, read_prompts
 from interpretops.models.sampling import GREEDY, Chooser, Sampling, choose
 from interpretops.models.sources import SMOLLM2
 
@@ -20,12 +21,14 @@ __all__ = [
     "Forward",
     "HookedModel",
     "Prefix",
+    "ReadPrompts",
     "Sampling",
     "SiteHooks",
     "SiteNames",
     "Step",
     "choose",
     "common_prefix",
+    "read_prompts",
     "run_batched",
     "site",
     "whole_cache",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from interpretops.models.batch import Batch
 
 
@@ -20,11 +22,14 @@ class Forward:
         offset: `[batch, seq]` int64, how far a position is from the last token of its prompt: 0 there,
             negative before it, 1 at the first token of the answer, 2 at the second.
         decoding: Whether it runs over the one token per row that came last, and not over prompts.
+        rows: Which rows of the batch it runs over, where it is not all of them: those that have ended
+            leave.
     """
 
     real: torch.Tensor
     offset: torch.Tensor
     decoding: bool = False
+    rows: tuple[int, ...] | None = None
 
     @classmethod
     def over(cls, batch: Batch) -> Forward:
@@ -32,6 +37,8 @@ class Forward:
         index = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
         return cls(batch.attention_mask.bool(), index[None] - batch.last_prompt[:, None])
 
-    def following(self) -> Forward:
-        """The forward over the one token per row that comes next."""
-        return Forward(torch.ones_like(self.real[:, :1]), self.offset[:, -1:] + 1, decoding=True)
+    @classmethod
+    def step(cls, answered: int, rows: Sequence[int], device: torch.device) -> Forward:
+        """The forward over the token that came last of each of some rows, each its `answered`-th."""
+        real = torch.ones(len(rows), 1, dtype=torch.bool, device=device)
+        return cls(real, torch.full_like(real, answered, dtype=torch.int64), True, tuple(rows))

@@ -1,7 +1,8 @@
-"""Autoregressive generation over the Hugging Face module and its own key-value cache.
+"""Autoregressive generation over the Hugging Face module.
 
 The loop is ours so that a caller sees every step (streaming, per-row policies, timing); every
-forward is the model's. For greedy decoding it returns the tokens `model.generate` returns.
+forward is the model's. For greedy decoding it returns the tokens `model.generate` returns. Rows that
+have ended leave the batch: the others do not wait for them.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
 
 from interpretops.errors import InterpretOpsError
+from interpretops.models.batch import Batch
 from interpretops.models.forward import Forward
+from interpretops.models.reading import read_prompts
+from interpretops.models.running import RunningCache
 from interpretops.models.sampling import GREEDY, Chooser, Sampling, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from interpretops.models.batch import Batch
     from interpretops.models.hooked import HookedModel
+    from interpretops.models.reading import ReadPrompts
 
 
 @dataclass(frozen=True)
@@ -39,58 +42,61 @@ class Step:
 
 
 def decode(
-    model: HookedModel, batch: Batch, max_new_tokens: int, sampling: Sampling = GREEDY
+    model: HookedModel,
+    prompts: Batch | ReadPrompts,
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
 ) -> Iterator[Step]:
     """Yield one step after another until every row has ended or the limit is reached.
 
     Args:
         model: The model; hooks that are in force act on every forward.
-        batch: Left-padded prompts.
+        prompts: Left-padded prompts, or prompts that have been read.
         max_new_tokens: The limit per row.
         sampling: How tokens are chosen.
 
     Raises:
         InterpretOpsError: When the batch is padded on the right or exceeds the model's context.
     """
-    if batch.padding_side != "left" and batch.padded:
-        raise InterpretOpsError(
-            "generation needs left padding", fix="encode with padding_side='left'"
-        )
-    room = model.max_positions - int(batch.lengths.max())
+    lengths = prompts.lengths.tolist() if isinstance(prompts, Batch) else prompts.lengths
+    room = model.max_positions - max(lengths)
     if room < 1:
         raise InterpretOpsError(
-            f"a prompt of {int(batch.lengths.max())} tokens leaves no room for an answer in the "
+            f"a prompt of {max(lengths)} tokens leaves no room for an answer in the "
             f"model's context of {model.max_positions}",
             fix="shorten the prompt",
         )
-    choosers = [Chooser(sampling, row) for row in range(len(batch))]
-    cache = DynamicCache(config=model.config.get_text_config())
-    ends = model.end_ids
-    input_ids, positions = batch.input_ids, batch.position_ids
-    # Without padding no mask is needed, and attention takes its faster causal path.
-    mask = batch.attention_mask if batch.padded else None
-    running = Forward.over(batch)
-    active = torch.ones(len(batch), dtype=torch.bool, device=model.device)
-    for _ in range(min(max_new_tokens, room)):
+    read = read_prompts(model, prompts) if isinstance(prompts, Batch) else prompts
+    count = len(lengths)
+    choosers = [Chooser(sampling, row) for row in range(count)]
+    running = RunningCache(model)
+    running.join(read.cache, range(count), lengths, shared=read.shared)
+    rows, logits = list(range(count)), read.logits
+    for answered in range(1, min(max_new_tokens, room) + 1):
         with torch.inference_mode():
+            chosen = choose(logits, [choosers[row] for row in rows])
+            index = torch.tensor(rows, device=model.device)
+            tokens = chosen.new_full((count,), model.pad_id).index_copy(0, index, chosen)
+            active = torch.zeros(count, dtype=torch.bool, device=model.device)
+            active[index] = True
+            ended = torch.isin(chosen, model.end_ids).tolist()
+        yield Step(tokens, active, all(ended))
+        if all(ended) or answered == min(max_new_tokens, room):
+            return
+        for place in reversed([place for place, end in enumerate(ended) if end]):
+            # As in the cache: the last one takes its place.
+            running.leave(place)
+            rows[place] = rows[-1]
+            rows.pop()
+        with torch.inference_mode():
+            running.make_room()
+            cache, mask, positions = running.view(0, len(rows))
             logits = model.forward(
-                input_ids,
+                tokens[torch.tensor(rows, device=model.device)][:, None],
                 attention_mask=mask,
                 position_ids=positions,
                 cache=cache,
                 logits_to_keep=1,
-                running=running,
+                running=Forward.step(answered, rows, model.device),
             )[:, -1]
-            tokens = choose(logits, choosers)
-            tokens = torch.where(active, tokens, model.pad_id)
-            was_active = active
-            active = active & ~torch.isin(tokens, ends)
-            finished = not bool(active.any())
-            input_ids = tokens[:, None]
-            positions = positions[:, -1:] + 1
-            if mask is not None:
-                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=-1)
-            running = running.following()
-        yield Step(tokens, was_active, finished)
-        if finished:
-            return
+            running.advance()

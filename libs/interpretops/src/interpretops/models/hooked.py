@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from interp_engine import Address
 
     from interpretops.models.prefix import Prefix
+    from interpretops.models.reading import ReadPrompts
 
 _DERIVED_SITES = frozenset({"attn_probs", "attn_scores", "value"})
 """Sites that no single module holds; interp-engine rebuilds them after the forward."""
@@ -470,10 +471,13 @@ class HookedModel:
     # --- generation -----------------------------------------------------------------------------
 
     def stream(
-        self, batch: Batch, max_new_tokens: int = 64, sampling: Sampling = GREEDY
+        self,
+        prompts: Batch | ReadPrompts,
+        max_new_tokens: int = 64,
+        sampling: Sampling = GREEDY,
     ) -> Iterator[Step]:
         """Decode step by step; see `interpretops.models.generation.decode`."""
-        return decode(self, batch, max_new_tokens, sampling)
+        return decode(self, prompts, max_new_tokens, sampling)
 
     @overload
     def generate(

@@ -16,7 +16,7 @@ import torch
 
 from interpretops.models import Address, Batch, Forward, choose, whole_cache
 from interpretops.models.batch import is_out_of_memory
-from interpretops.serving.cache import RunningCache
+from interpretops.models.running import RunningCache
 from interpretops.serving.request import (
     BrokenAnswerError,
     NoMemoryError,

@@ -251,6 +251,16 @@ class Policy(_Part):
         policy._folder = folder
         return policy
 
+    def unconditional(self) -> Policy:
+        """The same policy without its condition: it acts on every prompt."""
+        return self.model_copy(update={"condition": None}).within(self._folder)
+
+    @property
+    def tail(self) -> int | None:
+        """How many of a prompt's last tokens must run under it, at least one; None for all of them."""
+        spans = [intervention.span for intervention in self.interventions]
+        return max(1, *(0 if s is None else s.prompt_tail for s in spans)) if all(spans) else None
+
     def vector(self, ref: str) -> torch.Tensor:
         """A vector that the policy names, `[d_model]` float32.
 

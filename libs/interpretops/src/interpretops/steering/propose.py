@@ -6,6 +6,7 @@ validation split. The test split is never seen here.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -14,7 +15,7 @@ from interpretops.answers import is_repetitive
 from interpretops.artifacts import ArtifactKind
 from interpretops.circuits.journal import Journal
 from interpretops.errors import InterpretOpsError
-from interpretops.models import run_batched
+from interpretops.models import read_prompts, run_batched
 from interpretops.progress import SILENT, Monitor
 from interpretops.steering.action_fit import Held, fit_action, spread
 from interpretops.steering.front import FrontPoint, Tried, measure_front
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from interpretops.artifacts import ArtifactStore
     from interpretops.circuits import Circuit
-    from interpretops.models import HookedModel
+    from interpretops.models import HookedModel, ReadPrompts
     from interpretops.sae import Dictionary
     from interpretops.steering.front import Answer
 
@@ -119,10 +120,11 @@ def propose_policy(
         action = fit_action(model, circuit, dictionary, data, spec, goal, journal, monitor)
         fit, losses = action.fit, action.losses
 
+        tries = _Tries(model, dictionary, goal, monitor)
+
         def answer(policy: Policy | None, texts: Sequence[str], called: str) -> list[str]:
             return journal.recall_texts(
-                f"answers under {called}",
-                lambda: _answers(model, policy, dictionary, texts, goal, called, monitor),
+                f"answers under {called}", lambda: tries.answers(policy, texts, called)
             )
 
         risky = [prompt.text for prompt in spread(data.validation_risky, spec.check_prompts)]
@@ -135,7 +137,7 @@ def propose_policy(
             policy = _policy(
                 model, circuit, dictionary, probe, fit, spec, goal, strength, with_direction
             ).within(draft.path)
-            always = policy.model_copy(update={"condition": None}).within(draft.path)
+            always = policy.unconditional()
             called = f"{name} at strength {strength:g}"
             answers = answer(always, risky, called)
             trials.append(_trial(name, strength, answers, goal))
@@ -317,27 +319,43 @@ def _vectors(probe: Probe, fit: Held) -> dict[str, torch.Tensor]:
     return vectors
 
 
-def _answers(
-    model: HookedModel,
-    policy: Policy | None,
-    dictionary: Dictionary | None,
-    texts: Sequence[str],
-    goal: Goal,
-    called: str,
-    monitor: Monitor,
-) -> list[str]:
-    """Answers of the length that shows a refusal, under a policy without condition or none."""
+class _Tries:
+    """Answers of the length that shows a refusal, under one candidate after another.
 
-    def run(chunk: Sequence[str]) -> list[str]:
-        answers: list[str] = session.generate(list(chunk), TRIED_TOKENS, chat=goal.chat)
-        return answers
+    Prompts are read once, and every candidate goes on from there. They stay in memory, which a few
+    dozen fit into.
+    """
 
-    answers: list[str] = []
-    with SteeringSession(model, policy, dictionary=dictionary) as session:
+    def __init__(
+        self, model: HookedModel, dictionary: Dictionary | None, goal: Goal, monitor: Monitor
+    ) -> None:
+        self._model = model
+        self._dictionary = dictionary
+        self._goal = goal
+        self._monitor = monitor
+        self._tail = goal.tail(model)
+        self._read: dict[tuple[str, ...], ReadPrompts] = {}
+
+    def answers(self, policy: Policy | None, texts: Sequence[str], called: str) -> list[str]:
+        """Answers under a policy without condition, or under none."""
+        found: list[str] = []
         for start in range(0, len(texts), _AT_ONCE):
-            answers += run_batched(texts[start : start + _AT_ONCE], run, _AT_ONCE)
-            monitor.update(f"trying {called}", len(answers), len(texts))
-    return answers
+            run = partial(self._answered, policy)
+            found += run_batched(texts[start : start + _AT_ONCE], run, _AT_ONCE)
+            self._monitor.update(f"trying {called}", len(found), len(texts))
+        return found
+
+    def _answered(self, policy: Policy | None, texts: Sequence[str]) -> list[str]:
+        read = self._prompts(tuple(texts))
+        with SteeringSession(self._model, policy, dictionary=self._dictionary) as session:
+            ids = self._model.collect(session.stream(read, TRIED_TOKENS), len(texts))
+        return [self._model.text(answer) for answer in ids]
+
+    def _prompts(self, texts: tuple[str, ...]) -> ReadPrompts:
+        if texts not in self._read:
+            batch = self._model.encode(texts, chat=self._goal.chat)
+            self._read[texts] = read_prompts(self._model, batch, again=self._tail)
+        return self._read[texts]
 
 
 def _trial(name: str, strength: float, answers: Sequence[str], goal: Goal) -> Trial:

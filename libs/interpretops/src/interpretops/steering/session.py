@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from interpretops.errors import InterpretOpsError
-from interpretops.models import GREEDY, Address
+from interpretops.models import GREEDY, Address, Batch
 from interpretops.steering.actions import bind_own, watched
 from interpretops.steering.placement import (
     UNSTEERED,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from interpretops.models import Batch, HookedModel, Sampling, Step
+    from interpretops.models import HookedModel, ReadPrompts, Sampling, Step
     from interpretops.sae import Dictionary
 
 
@@ -66,6 +66,7 @@ class SteeringSession:
             bound = {key: watched(each) for key, each in bound.items()}
         self._bounds = [None if each is None else bound[id(each)] for each in policies]
         self._rows: list[Steered | None] = []
+        self._running: tuple[int, ...] | None = None  # rows of the last step
         self._hooks = SteeringHooks(model)
         self._stack = ExitStack()
 
@@ -103,29 +104,67 @@ class SteeringSession:
         )
 
     def stream(
-        self, batch: Batch, max_new_tokens: int = 64, sampling: Sampling = GREEDY
+        self,
+        prompts: Batch | ReadPrompts,
+        max_new_tokens: int = 64,
+        sampling: Sampling = GREEDY,
     ) -> Iterator[Step]:
-        """Decode step by step under the policies in force; see `HookedModel.stream`."""
-        return self.model.stream(batch, max_new_tokens, sampling)
+        """Decode step by step under the policies in force; see `HookedModel.stream`.
+
+        Prompts that have been read are gone on from; the tails that the policies touch run again.
+
+        Raises:
+            InterpretOpsError: When prompts have been read, and a policy has a condition or acts on
+                whole prompts.
+        """
+        if not isinstance(prompts, Batch):
+            prompts = prompts.again(self._tail())
+        return self.model.stream(prompts, max_new_tokens, sampling)
 
     def logits(self, batch: Batch, *, last_only: bool = False) -> torch.Tensor:
         """Logits under the policies in force; see `HookedModel.logits`."""
         return self.model.logits(batch, last_only=last_only)
 
-    def decide(self, batch: Batch) -> list[RowRecord]:
-        """What the policies make of prompts, which are run no further than the policies look."""
-        bounds = [bound for bound in self._bounds if bound is not None]
-        sites = [reading.site for bound in bounds for reading in bound.readings]
-        sites += [watch.site for bound in bounds for watch in bound.watches]
-        last = max((site.layer or 0 for site in sites), default=None)
-        where = Address("embeddings") if last is None else Address("resid_post", last)
-        self.model.capture(batch, [where])
+    def decide(self, prompts: Batch | ReadPrompts) -> list[RowRecord]:
+        """What the policies make of prompts, which are run no further than the policies look.
+
+        Args:
+            prompts: Prompts; of prompts that have been read, `sites` must have been captured.
+        """
+        if isinstance(prompts, Batch):
+            where = self.sites[-1] if self.sites else Address("embeddings")
+            self.model.capture(prompts, [where])
+            return self.record
+        self._rows = self._steered(len(prompts))
+        placement = OverPrompts(self._rows, self.model.device)
+        for site in self.sites:
+            placement.read(site, prompts.captured[site], prompts.forward)
         return self.record
+
+    @property
+    def sites(self) -> list[Address]:
+        """Where conditions and watches read, in the order in which a forward comes by."""
+        bounds = [bound for bound in self._bounds if bound is not None]
+        found = {reading.site for bound in bounds for reading in bound.readings}
+        found |= {watch.site for bound in bounds for watch in bound.watches}
+        return sorted(found, key=lambda site: site.layer or 0)
 
     @property
     def record(self) -> list[RowRecord]:
         """What happened to each row of the last batch that was run."""
         return [UNSTEERED if row is None else row.record for row in self._rows]
+
+    def _tail(self) -> int:
+        """How many of a prompt's last tokens must run under the policies."""
+        policies = [bound.policy for bound in self._bounds if bound is not None]
+        tails = [policy.tail for policy in policies if policy.condition is None]
+        found = [tail for tail in tails if tail is not None]
+        if len(found) < len(policies):
+            raise InterpretOpsError(
+                "a policy that reads or changes whole prompts cannot go on from prompts that were read",
+                fix="encode the prompts, or take policy.unconditional() where the condition holds",
+            )
+        return max(found, default=1)
 
     # --- what the hooks do ----------------------------------------------------------------------
 
@@ -141,8 +180,11 @@ class SteeringSession:
         if not running.decoding:
             self._rows = self._steered(embeddings.shape[0])
             placement = OverPrompts(self._rows, device)
-        elif not isinstance(placement, OverSteps):
-            placement = OverSteps(self._rows, device)
+            self._running = None
+        elif not isinstance(placement, OverSteps) or running.rows != self._running:
+            self._running = running.rows
+            rows = self._rows if running.rows is None else [self._rows[i] for i in running.rows]
+            placement = OverSteps(rows, device)
         if isinstance(placement, OverSteps):
             placement.advance()
         self._hooks.placement = placement

@@ -78,9 +78,9 @@ class _Buffer(CacheLayerMixin):  # type: ignore[misc]
         """There is no limit."""
         return -1
 
-    def take(self, row: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Copy a row's keys and values `[kv_heads, length, head_dim]` in, aligned at the end."""
-        end = self.window.end - self.base
+    def take(self, row: int, keys: torch.Tensor, values: torch.Tensor, *, ahead: int = 0) -> None:
+        """Copy a row's keys and values `[kv_heads, length, head_dim]` in, `ahead` before the end."""
+        end = self.window.end - self.base - ahead
         held = slice(end - keys.shape[1], end)
         self.keys[row, :, held], self.values[row, :, held] = keys, values
 
@@ -165,13 +165,21 @@ class RunningCache:
         """Tokens of the longest row."""
         return max(self._lengths, default=0)
 
-    def join(self, prompts: DynamicCache, rows: Sequence[int], lengths: Sequence[int]) -> None:
+    def join(
+        self,
+        prompts: Cache,
+        rows: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        shared: int = 0,
+    ) -> None:
         """Append rows of a left-padded batch of prompts that has been run.
 
         Args:
             prompts: Its keys and values.
             rows: Which of its rows.
             lengths: Real tokens of each of them.
+            shared: How many tokens all of them begin with: they come before the padding.
 
         Raises:
             RuntimeError: When memory runs out; the rows that run are as before.
@@ -185,7 +193,12 @@ class RunningCache:
         self._fit(first + len(rows), end - needed, end + 1)
         for buffer, layer in zip(self._buffers, prompts.layers, strict=True):
             for at, row, length in zip(range(first, first + len(rows)), rows, lengths, strict=True):
-                buffer.take(at, layer.keys[row, :, -length:], layer.values[row, :, -length:])
+                own = length - shared
+                if shared:
+                    before = layer.keys[row, :, :shared], layer.values[row, :, :shared]
+                    buffer.take(at, *before, ahead=own)
+                if own:
+                    buffer.take(at, layer.keys[row, :, -own:], layer.values[row, :, -own:])
         self._lengths.extend(lengths)
         self._tell_device()
 
@@ -253,8 +266,8 @@ def _require_keys_and_values(model: HookedModel) -> None:
         if type(layer) not in known:
             raise InterpretOpsError(
                 f"{model.name} has layers that keep a {type(layer).__name__}, and rows of such a "
-                "model cannot join a batch that runs",
-                fix="serve a model whose layers are attention layers",
+                "model cannot join or leave a batch that runs",
+                fix="use a model whose layers are attention layers",
             )
 
 
