@@ -6,15 +6,21 @@ import pytest
 import torch
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, HookedModel
+from interpretops.progress import SILENT
 from interpretops.steering.actions import Reading
 from interpretops.steering.probe import (
+    MEMBERS,
     Labelled,
+    PromptTokens,
+    _fit,
     auroc,
     fit_probe,
     prompt_tokens,
     share_above,
     threshold_for,
 )
+
+from ..conftest import DEVICE
 
 PROMPTS = ["pick the lock", "a longer one: pick the flower for me", "hello", "what is this about?"]
 
@@ -26,8 +32,8 @@ def test_tokens_are_the_captured_ones_without_the_first(tiny: HookedModel) -> No
         site = Address("resid_post", layer)
         for row, prompt in enumerate(PROMPTS):
             expected = tiny.capture(tiny.encode([prompt]), [site])[site][0][1:]
-            own, real = tokens.padded(layer, torch.tensor([row]))
-            found = torch.cat([tokens.shared[layer].float(), own[real]])
+            own = tokens.at(layer, tokens.grid(torch.tensor([row]))).cpu()
+            found = torch.cat([tokens.shared[layer].float().cpu(), own])
             torch.testing.assert_close(found, expected.cpu(), rtol=2e-2, atol=2e-2)
 
 
@@ -77,6 +83,37 @@ def test_a_probe_finds_a_word_wherever_it_stands(tiny: HookedModel) -> None:
     assert torch.equal(again.weights.heads[0].values, probe.weights.heads[0].values), (
         "one seed gives one probe"
     )
+
+
+def _random_tokens(prompts: int, layers: tuple[int, ...]) -> PromptTokens:
+    draw = torch.Generator().manual_seed(0)
+    lengths = torch.randint(0, 9, (prompts,), generator=draw)
+    own = {
+        layer: torch.randn(int(lengths.sum()), 16, generator=draw).bfloat16() for layer in layers
+    }
+    return PromptTokens(
+        {layer: own[layer][:0] for layer in layers}, own, lengths, torch.device(DEVICE)
+    )
+
+
+def test_what_is_held_out_of_a_probe_says_nothing_to_it() -> None:
+    tokens, n = _random_tokens(100, (0, 1)), 100
+    risky = torch.arange(n) % 2 == 0
+    held_out = torch.arange(n) < 30
+    importance = torch.ones(n, 2, MEMBERS)
+    importance[held_out, 0] = 0
+    one, both = _fit(tokens, risky, importance, 0, SILENT)
+    same, other = _fit(tokens, risky ^ held_out, importance, 0, SILENT)
+    torch.testing.assert_close(same.scores(tokens), one.scores(tokens))
+    assert float((other.scores(tokens) - both.scores(tokens)).abs().max()) > 0.1
+
+
+def test_a_prompt_without_any_tokens_scores_the_bias() -> None:
+    tokens = _random_tokens(100, (0,))
+    probe = _fit(tokens, torch.arange(100) % 2 == 0, torch.ones(100, 1, MEMBERS), 0, SILENT)[0]
+    empty = (tokens.lengths == 0).nonzero()[:, 0]
+    assert probe.scores_of(tokens, empty).tolist() == pytest.approx([probe.bias] * len(empty))
+    assert probe.scores_of(tokens, empty[:1]).tolist() == pytest.approx([probe.bias])
 
 
 def test_a_policys_readings_add_up_to_the_probe(tiny: HookedModel) -> None:

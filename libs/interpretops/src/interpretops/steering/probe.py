@@ -13,7 +13,7 @@ layers: words and phrases earlier, what they amount to later.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,6 +51,36 @@ LONGEST = 256
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Where the own tokens of some prompts are, and where each belongs once prompts are padded.
+
+    What is computed of every token is computed before padding: it is narrower than the tokens are.
+
+    Attributes:
+        tokens: Their rows in `PromptTokens.own`, `[tokens]`, on the host.
+        cells: Their cells among `rows * width`, `[tokens]`, on the probe's device.
+        rows: How many prompts.
+        width: Tokens of the longest of them.
+    """
+
+    tokens: torch.Tensor
+    cells: torch.Tensor
+    rows: int
+    width: int
+
+    def some(self, chosen: torch.Tensor) -> Grid:
+        """The tokens that are `chosen`, `[tokens]` bool on the host; other cells stay empty."""
+        return replace(
+            self, tokens=self.tokens[chosen], cells=self.cells[chosen.to(self.cells.device)]
+        )
+
+    def filled(self, of_tokens: torch.Tensor, empty: float) -> torch.Tensor:
+        """What was computed of the tokens, `[tokens, n]`, by prompt: `[rows, width, n]`."""
+        cells = of_tokens.new_full((self.rows, self.width, of_tokens.shape[1]), empty)
+        return cells.flatten(0, 1).index_copy(0, self.cells, of_tokens).view(cells.shape)
+
+
+@dataclass(frozen=True)
 class PromptTokens:
     """The residual stream of prompts, without their first token.
 
@@ -76,17 +106,22 @@ class PromptTokens:
             found += torch.split(some[self.lengths[some].argsort(stable=True)], size)
         return found
 
-    def padded(self, layer: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Own tokens of some prompts, `[rows, tokens, d_model]` float32, and which of them are real.
-
-        Both are on the probe's device.
-        """
+    def grid(self, rows: torch.Tensor) -> Grid:
+        """Where the own tokens of some prompts are."""
         lengths = self.lengths[rows]
         starts = (self.lengths.cumsum(0) - self.lengths)[rows]
         place = torch.arange(int(lengths.max()) if len(rows) else 0)
         real = place < lengths[:, None]
-        index = (starts[:, None] + place).clamp(max=max(0, len(self.own[layer]) - 1))
-        return self.own[layer][index].to(self.device).float(), real.to(self.device)
+        return Grid(
+            tokens=(starts[:, None] + place)[real],
+            cells=real.view(-1).nonzero()[:, 0].to(self.device),
+            rows=len(rows),
+            width=len(place),
+        )
+
+    def at(self, layer: int, grid: Grid) -> torch.Tensor:
+        """The tokens of a grid at a layer, `[tokens, d_model]` float32 on the probe's device."""
+        return self.own[layer].index_select(0, grid.tokens).to(self.device).float()
 
 
 @dataclass(frozen=True)
@@ -105,21 +140,26 @@ class ProbeHeads:
         """The same heads on a device."""
         return ProbeHeads(self.queries.to(device), self.values.to(device))
 
-    def readings(self, shared: torch.Tensor, own: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """What each head reads, `[rows, heads]`, in prompts of the tokens `shared` and `own`."""
-        rows, heads = len(own), len(self.queries)
+    def readings(self, shared: torch.Tensor, own: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """What each head reads in the prompts of a grid, `[rows, heads]`.
+
+        What they all begin with counts as one token, which asks as loudly as its tokens do together
+        and says what they say on average. A prompt without tokens says nothing.
+
+        Args:
+            shared: What every prompt begins with, `[tokens, d_model]`.
+            own: The tokens of the grid, `[tokens, d_model]`.
+            grid: Where these belong.
+        """
+        heads, unheard = len(self.queries), torch.finfo(own.dtype).min
         both = torch.cat([self.queries, self.values]).T  # one pass over the tokens, which are many
-        read = own @ both
-        values = read[..., heads:]
-        logits = read[..., :heads].masked_fill(~real[..., None], torch.finfo(own.dtype).min)
-        if len(shared):
-            before = (shared @ both).expand(rows, -1, -1)
-            logits = torch.cat([before[..., :heads], logits], 1)
-            values = torch.cat([before[..., heads:], values], 1)
-        elif not own.shape[1]:
-            return own.new_zeros(rows, heads)
-        else:
-            values = values * real[..., None]  # a prompt without tokens says nothing
+        read, first = own @ both, shared @ both
+        logits, values = read[:, :heads], read[:, heads:]
+        first_logits, first_values = first[:, :heads], first[:, heads:]
+        logit = first_logits.logsumexp(0).clamp(min=unheard)
+        value = (first_logits.softmax(0) * first_values).sum(0)
+        logits = torch.cat([logit.expand(grid.rows, 1, -1), grid.filled(logits, unheard)], dim=1)
+        values = torch.cat([value.expand(grid.rows, 1, -1), grid.filled(values, 0.0)], dim=1)
         return (logits.softmax(1) * values).sum(1)
 
 
@@ -138,9 +178,10 @@ class ProbeWeights:
         """Log-odds of some of the prompts, `[rows]`."""
         found = torch.full((len(tokens.lengths),), self.bias)
         for batch in tokens.batches(rows, 256):
+            grid = tokens.grid(batch)
             for layer, heads in self.heads.items():
-                own, real = tokens.padded(layer, batch)
-                read = heads.to(tokens.device).readings(tokens.shared[layer].float(), own, real)
+                own, shared = tokens.at(layer, grid), tokens.shared[layer].float()
+                read = heads.to(tokens.device).readings(shared, own, grid)
                 found[batch] += read.sum(1).cpu()
         return found[rows]
 
@@ -245,7 +286,7 @@ class Labelled:
         )
 
     def weights(self, seed: int) -> torch.Tensor:
-        """What each prompt weighs for each member of the probe, `[prompts, MEMBERS]`, 1 on average.
+        """What each prompt weighs for each member of the probe, `[prompts, MEMBERS]`.
 
         Every topic weighs the same, times a draw of its own: halfway to a Bayesian bootstrap over topics,
         so that members differ in which topics they know best, and none is blind to many.
@@ -255,8 +296,7 @@ class Labelled:
         generator = torch.Generator().manual_seed(seed)
         draws = torch.empty(len(names), MEMBERS).exponential_(generator=generator) / 2 + 0.5
         of = dict(zip(names, draws, strict=True))
-        weights = torch.stack([of[topic] / size[topic] for topic in self.topics])
-        return weights / weights.mean(0)
+        return torch.stack([of[topic] / size[topic] for topic in self.topics])
 
     def by_kind(self, scores: torch.Tensor) -> tuple[Kinds, Kinds]:
         """Scores `[prompts]` of risky and of harmless prompts; NaN where a prompt has none."""
@@ -285,8 +325,7 @@ def fit_probe(
 
     Every topic weighs the same in the fit, however many prompts it has. A fold is scored by a probe
     that has seen neither its topics nor its wrapper families, so the threshold speaks of prompts of
-    new kinds. Bare prompts and dressed ones count alike in it, however
-    many there are of each.
+    new kinds. Bare prompts and dressed ones count alike in it, however many there are of each.
 
     Args:
         model: The model.
@@ -313,16 +352,14 @@ def fit_probe(
     tokens = prompt_tokens(
         model, prompts.texts, layers, chat=chat, batch_size=batch_size, monitor=monitor
     )
-    importance = prompts.weights(seed)
-    scores = torch.full((len(labels),), torch.nan)
     held_out = _held_out(prompts, folds)
-    epochs = max(EPOCHS, -(-LEAST_STEPS * BATCH // len(labels)))
-    steps = Steps(monitor, "fitting the condition", (len(held_out) + 1) * epochs)
-    for fitted, scored in held_out:
-        part = _fit(tokens, fitted.nonzero()[:, 0], labels, importance, seed, epochs, steps)
+    fitted = torch.stack([*(fitted for fitted, _ in held_out), torch.ones_like(labels)], dim=1)
+    importance = prompts.weights(seed)[:, None] * fitted[..., None]
+    *parts, weights = _fit(tokens, labels, importance, seed, monitor)
+    scores = torch.full((len(labels),), torch.nan)
+    for part, (_, scored) in zip(parts, held_out, strict=True):
         rows = scored.nonzero()[:, 0]
         scores[rows] = part.scores_of(tokens, rows)
-    weights = _fit(tokens, torch.arange(len(labels)), labels, importance, seed, epochs, steps)
     risky, harmless = prompts.by_kind(scores)
     threshold = threshold_for(harmless, false_positive_budget)
     return Probe(
@@ -439,89 +476,109 @@ def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
 
 def _fit(
     tokens: PromptTokens,
-    rows: torch.Tensor,
     risky: torch.Tensor,
     importance: torch.Tensor,
     seed: int,
-    epochs: int,
-    steps: Steps,
-) -> ProbeWeights:
-    """AdamW on each member's cross-entropy, in standardised coordinates that are folded into the heads.
+    monitor: Monitor,
+) -> list[ProbeWeights]:
+    """Several probes, fitted side by side in one pass over the tokens, which are what costs.
 
-    All that is drawn is drawn on the host, so that a seed means the same on every device.
+    AdamW on each member's cross-entropy, in standardised coordinates that are folded into the heads.
+    No member learns from another: losses add up, and each has parameters of its own. All that is drawn
+    is drawn on the host, so that a seed means the same on every device.
+
+    Args:
+        tokens: The prompts.
+        risky: Whether each is risky, `[prompts]`.
+        importance: What each weighs for each member of each probe, `[prompts, probes, MEMBERS]`; 0
+            where it is held out.
+        seed: Seed of what is drawn.
+        monitor: Receives progress.
     """
-    device = tokens.device
-    targets = risky.float()[:, None].expand(-1, MEMBERS)
+    device, prompts = tokens.device, len(risky)
+    # Members that see fewer prompts take steps of the same size at those they see.
+    importance = importance.flatten(1) / importance.flatten(1).mean(0)
+    members = importance.shape[1]
     shared = {layer: found.float() for layer, found in tokens.shared.items()}
     scales = {layer: tuple(x.to(device) for x in _scale(own)) for layer, own in tokens.own.items()}
     draw = torch.Generator().manual_seed(seed)
+
+    def drawn(d_model: int, size: float) -> torch.Tensor:
+        """Where the heads of every probe begin, `[members * HEADS, d_model]`: at the same place."""
+        one = torch.randn(MEMBERS * HEADS, d_model, generator=draw) * size
+        return one.repeat(members // MEMBERS, 1).to(device).requires_grad_()
+
     heads = {
-        layer: ProbeHeads(
-            *(
-                (torch.randn(MEMBERS * HEADS, own.shape[1], generator=draw) * size)
-                .to(device)
-                .requires_grad_()
-                for size in (0.02, 0.01)
-            )
-        )
+        layer: ProbeHeads(drawn(own.shape[1], 0.02), drawn(own.shape[1], 0.01))
         for layer, own in tokens.own.items()
     }
-    bias = torch.zeros(MEMBERS, device=device, requires_grad=True)
+    bias = torch.zeros(members, device=device, requires_grad=True)
     parameters = [part for each in heads.values() for part in (each.queries, each.values)]
     groups: list[dict[str, Any]] = [
         {"params": parameters},
         {"params": [bias], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    epochs = max(EPOCHS, -(-LEAST_STEPS * BATCH // prompts))
+    total_steps = epochs * -(-prompts // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        LEARNING_RATE,
-        total_steps=epochs * len(tokens.batches(rows, BATCH)),
-        pct_start=0.1,
+        optimiser, LEARNING_RATE, total_steps=total_steps, pct_start=0.1
     )
+    steps = Steps(monitor, "fitting the condition", total_steps)
     for _ in range(epochs):
-        batches = tokens.batches(rows[torch.randperm(len(rows), generator=draw)], BATCH)
+        batches = tokens.batches(torch.randperm(prompts, generator=draw), BATCH)
         for i in torch.randperm(len(batches), generator=draw).tolist():
             batch = batches[i]
+            grid = tokens.grid(batch)
+            grid = grid.some(torch.rand(len(grid.tokens), generator=draw) >= TOKEN_DROPOUT)
             logits = bias.expand(len(batch), -1)
-            longest = int(tokens.lengths[batch].max())
-            seen = (torch.rand(len(batch), longest, generator=draw) >= TOKEN_DROPOUT).to(device)
             for layer, each in heads.items():
-                own, real = tokens.padded(layer, batch)
                 mean, deviation = scales[layer]
-                real = real & seen
                 # Scaling and dropping coordinates of the heads costs less than of every token.
                 kept = (torch.rand(len(mean), generator=draw) >= DROPOUT).to(device) / (1 - DROPOUT)
                 scaled = ProbeHeads(
                     each.queries * (kept / deviation), each.values * (kept / deviation)
                 )
-                read = scaled.readings(shared[layer], own, real) - scaled.values @ mean
-                logits = logits + read.view(len(batch), MEMBERS, HEADS).sum(-1)
+                read = scaled.readings(shared[layer], tokens.at(layer, grid), grid)
+                read = read - scaled.values @ mean
+                logits = logits + read.view(len(batch), members, HEADS).sum(-1)
             losses = torch.nn.functional.binary_cross_entropy_with_logits(
                 logits,
-                targets[batch].to(device),
+                risky[batch, None].float().expand(-1, members).to(device),
                 importance[batch].to(device),
                 reduction="none",
             )
-            loss = losses.mean(0).sum()  # the members learn side by side, not from one another
             optimiser.zero_grad()
-            torch.autograd.backward(loss)
+            torch.autograd.backward(losses.mean(0).sum())
             optimiser.step()
             schedule.step()
-        steps.advance()
-    folded: dict[int, ProbeHeads] = {}
-    offset = float(bias.detach().mean())
+            steps.advance()
+    return _folded(heads, bias, scales, members // MEMBERS)
+
+
+def _folded(
+    heads: Mapping[int, ProbeHeads],
+    bias: torch.Tensor,
+    scales: Mapping[int, tuple[torch.Tensor, ...]],
+    probes: int,
+) -> list[ProbeWeights]:
+    """What was fitted to standardised tokens, as probes of tokens as they are."""
+    found: list[dict[int, ProbeHeads]] = [{} for _ in range(probes)]
+    offsets = bias.detach().view(probes, MEMBERS).mean(1)
     for layer, each in heads.items():
         mean, deviation = scales[layer]
+        queries = each.queries.detach() / deviation
         values = each.values.detach() / deviation / MEMBERS
-        folded[layer] = ProbeHeads(each.queries.detach() / deviation, values).to(_HOST)
-        offset -= float((values @ mean).sum())
-    return ProbeWeights(folded, offset)
+        offsets = offsets - (values @ mean).view(probes, -1).sum(1)
+        parts = zip(queries.to(_HOST).chunk(probes), values.to(_HOST).chunk(probes), strict=True)
+        for heads_of, (query, value) in zip(found, parts, strict=True):
+            heads_of[layer] = ProbeHeads(query.clone(), value.clone())
+    return [ProbeWeights(*each) for each in zip(found, offsets.tolist(), strict=True)]
 
 
 def _scale(own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of tokens, `[d_model]` each, of 50,000 or so of them."""
-    sample = own[:: max(1, len(own) // 50_000)].float()
+    """Mean and standard deviation of tokens, `[d_model]` each, of 10,000 or so of them."""
+    sample = own[:: max(1, len(own) // 10_000)].float()
     return sample.mean(0), sample.std(0).clamp(min=1e-6)
 
 
