@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from interpretops.circuits import ContrastTask
     from interpretops.models import HookedModel
+    from interpretops.sae import Dictionary
 
 ARCHITECTURES = ["gpt2", "llama", "gpt_neox", "gemma2", "olmo2"]
 
@@ -81,6 +83,44 @@ def test_one_patched_unit_equals_replacement_by_hand(
     by_hand = torch.stack([_by_hand(tiny, p.risky, p.harmless, unit) for p in task.pairs])
     torch.testing.assert_close(ours, patcher.runs.metric(by_hand), atol=1e-5, rtol=1e-4)
     assert (ours - patcher.clean.metric).abs().max() > 1e-4
+
+
+def test_what_runs_were_made_before_changes_nothing(
+    tiny: HookedModel,
+    letters: Callable[..., ContrastTask],
+    dictionary_of: Callable[..., Dictionary],
+) -> None:
+    task, dictionary = letters(3), dictionary_of(tiny)
+    saes = {site.layer or 0: sae for site, sae in dictionary.saes.items()}
+    runs = PairRuns(tiny, task, task.pairs)
+    patcher = Patcher(runs, saes)
+    extra = [Unit(kind="feature", layer=1, index=3), Unit(kind="error", layer=1)]
+    everything = [*patcher.components, *extra]
+    draw = Random(0)
+    units: set[Unit] = set()
+    for _ in range(40):  # each run differs from the last in a few units
+        units ^= set(draw.sample(everything, draw.randint(0, 3)))
+        alone = Patcher(runs, saes).patched(sorted(units))
+        torch.testing.assert_close(patcher.patched(sorted(units)), alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("layer2.attn.h0", 1), ("layer1.error", 1)])
+def test_only_layers_from_the_first_change_on_are_run(
+    tiny: HookedModel,
+    letters: Callable[..., ContrastTask],
+    dictionary_of: Callable[..., Dictionary],
+    name: str,
+    layers: int,
+) -> None:
+    task, dictionary = letters(2), dictionary_of(tiny)
+    saes = {site.layer or 0: sae for site, sae in dictionary.saes.items()}
+    patcher = Patcher(PairRuns(tiny, task, task.pairs), saes)
+    ran: list[int] = []
+    patcher.patched([])  # what a module that is skipped returns is learned when it first is
+    for i, layer in enumerate(tiny.hf.model.layers):
+        layer.self_attn.register_forward_hook(lambda *_, i=i: ran.append(i))
+    patcher.patched([Unit.parse(name)])
+    assert ran == list(range(tiny.n_layers))[-layers:]
 
 
 def test_hooks_are_gone_afterwards(tiny: HookedModel, letters: Callable[..., ContrastTask]) -> None:

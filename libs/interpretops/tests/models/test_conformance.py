@@ -8,14 +8,13 @@ import pytest
 import torch
 from interp_engine.capture import capture as engine_capture
 from interpretops.errors import InterpretOpsError
-from interpretops.models import Address, Prefix, Sampling, site
+from interpretops.models import Address, HookedModel, Prefix, Sampling, site
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from ..conftest import ARCHITECTURES, DEVICE, tiny_hf
+from ..conftest import ARCHITECTURES, DEVICE, byte_tokenizer, tiny_hf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from interpretops.models import HookedModel
 
 PROMPTS = ["Hi", "How are you today?", "Name three colours, please."]
 SEQUENTIAL = [name for name in ARCHITECTURES if name != "gpt_neox"]
@@ -145,6 +144,26 @@ def test_a_write_at_resid_mid_reaches_the_residual_stream(
         close(seen["resid_post"], seen["resid_mid"] + seen["mlp_out_post"])
 
 
+def test_a_supplied_value_is_a_written_one_without_its_module(model: HookedModel) -> None:
+    batch = model.encode(PROMPTS[1:2])
+    at = Address("mlp_out_post", 1)
+    value = torch.randn(1, batch.input_ids.shape[1], model.d_model, device=DEVICE)
+    ran: list[object] = []
+    module, _ = model.hooks()._resolve(at)
+    for inner in module.children():
+        inner.register_forward_hook(lambda *_: ran.append(None))
+    with model.hooks() as hooks:
+        hooks.write(at, lambda _: value)
+        expected = model.logits(batch)
+    with model.hooks() as hooks:
+        hooks.supply(at, value)
+        assert torch.equal(model.logits(batch), expected)
+        ran.clear()  # the first time it ran, to tell what it returns
+        assert torch.equal(model.logits(batch), expected)
+    assert not ran
+    assert not any("forward" in vars(module) for module in model.hf.modules())
+
+
 def test_resid_mid_is_refused_where_there_is_none(make_tiny: Callable[..., HookedModel]) -> None:
     model = make_tiny("gpt_neox")
     with pytest.raises(InterpretOpsError, match=r"no site resid_mid\.1"):
@@ -197,7 +216,6 @@ def test_a_resumed_forward_ends_as_a_whole_one(model: HookedModel, before: str) 
 
     for found, expected in zip(run(resumed=True), run(resumed=False), strict=True):
         close(found, expected)
-    assert not any("forward" in vars(module) for module in model.hf.modules())
 
 
 @pytest.mark.parametrize("steered", [False, True])
@@ -251,6 +269,24 @@ def test_padding_does_not_change_a_prompts_values(model: HookedModel) -> None:
             close(logits[row], model.logits(alone, last_only=True)[0], 2e-4)
 
 
+def test_architectures_whose_layers_return_tuples_can_be_resumed() -> None:
+    settings = {"vocab_size": 260, "hidden_size": 32, "num_hidden_layers": 3}
+    hf = (
+        AutoModelForCausalLM.from_config(
+            AutoConfig.for_model("falcon", **settings, num_attention_heads=4)
+        )
+        .to(DEVICE)
+        .eval()
+    )
+    model = HookedModel.from_hf(hf, byte_tokenizer())
+    batch = model.encode(PROMPTS[1:2])
+    known = model.capture(batch, [Address("resid_post", 1)])
+    expected = model.logits(batch)
+    with model.hooks() as hooks:
+        hooks.resume(1, known[Address("resid_post", 1)])
+        close(model.logits(batch), expected)
+
+
 def test_sampling_is_reproducible_and_varied(tiny: HookedModel) -> None:
     def draw(seed: int) -> str:
         return tiny.generate("Hi", 24, sampling=Sampling(temperature=1.0, top_p=0.9, seed=seed))
@@ -260,10 +296,6 @@ def test_sampling_is_reproducible_and_varied(tiny: HookedModel) -> None:
 
 
 def test_attention_patterns_are_rows_of_probabilities() -> None:
-    from interpretops.models import HookedModel
-
-    from ..conftest import byte_tokenizer
-
     hf = tiny_hf("llama")
     hf.set_attn_implementation("eager")
     model = HookedModel.from_hf(hf, byte_tokenizer())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from interpretops.circuits.task import PairRuns
-    from interpretops.models import Batch, HookedModel
+    from interpretops.models import Batch, HookedModel, SiteHooks
     from interpretops.sae import SAE
 
 _FEATURES_AT_ONCE = 8192
@@ -51,18 +50,46 @@ class Activations:
     Attributes:
         z: By layer, `[pairs, seq, n_heads, head_dim]`.
         mlp: By layer, `[pairs, seq, d_model]`, the MLP's contribution to the residual stream.
-        resid: By layer that has a dictionary, `resid_post`.
+        resid: By layer, `[pairs, seq, d_model]`, the residual stream at its end.
         metric: `[pairs]`.
     """
 
     z: list[torch.Tensor]
     mlp: list[torch.Tensor]
-    resid: dict[int, torch.Tensor]
+    resid: list[torch.Tensor]
     metric: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that others may go on from.
+
+    Attributes:
+        units: What was patched.
+        resid: By layer, the residual stream at its end, before anything was written there.
+    """
+
+    units: frozenset[Unit]
+    resid: list[torch.Tensor]
+
+    def common(self, units: frozenset[Unit]) -> int:
+        """How many first layers put out the same in a run with other units patched."""
+        return min(map(_first_changed, self.units ^ units), default=len(self.resid))
+
+
+def _first_changed(unit: Unit) -> int:
+    """The first layer that puts out something else when a unit is patched.
+
+    Features and errors are written where their layer has ended.
+    """
+    return unit.layer if unit.is_component else unit.layer + 1
 
 
 class Patcher:
     """Runs the clean prompts with chosen units at their values on the harmless twins.
+
+    A search asks for many runs that differ in few units: each goes on from an earlier one where it first
+    differs from it.
 
     Args:
         runs: The pairs.
@@ -76,6 +103,9 @@ class Patcher:
         with torch.no_grad():
             self.clean = self._record(runs.clean)
             self.corrupt = self._record(runs.corrupt)
+        # The clean run, the one that was last gone on from, and the last one: what a search changes in
+        # turn is mostly one of these.
+        self._known = [_Run(frozenset(), self.clean.resid)]
 
     @property
     def components(self) -> list[Unit]:
@@ -96,42 +126,47 @@ class Patcher:
 
     def patched(self, units: Sequence[Unit]) -> torch.Tensor:
         """The metric per pair, `[pairs]`, with `units` at their corrupt values."""
-        with torch.no_grad(), self._patching(units):
-            return self.runs.forward(self.runs.clean)
+        chosen = frozenset(units)
+        clean, *_ = self._known
+        base = max(self._known, key=lambda run: run.common(chosen))
+        begin = base.common(chosen)
+        resid = dict(enumerate(base.resid[:begin]))
+        with torch.no_grad(), self.model.hooks() as hooks:
+            if begin:
+                hooks.resume(begin - 1, resid[begin - 1])
+            for layer in range(begin, self.model.n_layers):
+                hooks.keep(Address("resid_post", layer), resid, layer)
+            self._patch(hooks, [unit for unit in units if _first_changed(unit) >= begin])
+            metric = self.runs.forward(self.runs.clean)
+        self._known = [clean, base, _Run(chosen, [resid[i] for i in range(self.model.n_layers)])]
+        return metric
 
     def corrupt_features(self, layer: int, ids: torch.Tensor) -> torch.Tensor:
         """Values of some features on the harmless twins, `[pairs, seq, k]`."""
         return self.saes[layer].encode_features(self.corrupt.resid[layer], ids)
 
-    @contextmanager
-    def _patching(self, units: Sequence[Unit]) -> Iterator[None]:
+    def _patch(self, hooks: SiteHooks, units: Sequence[Unit]) -> None:
         heads: dict[int, list[int]] = {}
         features: dict[int, list[int]] = {}
         errors: set[int] = set()
-        with self.model.hooks() as hooks:
-            for unit in units:
-                if unit.kind == "head":
-                    heads.setdefault(unit.layer, []).append(unit.index)
-                elif unit.kind == "feature":
-                    features.setdefault(unit.layer, []).append(unit.index)
-                elif unit.kind == "error":
-                    errors.add(unit.layer)
-                else:
-                    hooks.write(Address("mlp_out_post", unit.layer), self._replace_mlp(unit.layer))
-            for layer, indices in heads.items():
+        for unit in units:
+            if unit.kind == "head":
+                heads.setdefault(unit.layer, []).append(unit.index)
+            elif unit.kind == "feature":
+                features.setdefault(unit.layer, []).append(unit.index)
+            elif unit.kind == "error":
+                errors.add(unit.layer)
+            else:
+                hooks.supply(Address("mlp_out_post", unit.layer), self.corrupt.mlp[unit.layer])
+        for layer, indices in heads.items():
+            if len(indices) == self.model.n_heads:
+                attn_out = self.model.arch.attn_out_proj(layer)(self.corrupt.z[layer].flatten(-2))
+                hooks.supply(Address("attn_out", layer), attn_out)
+            else:
                 hooks.write(Address("z", layer), self._replace_heads(layer, indices))
-            for layer in features.keys() | errors:
-                replace = self._replace_readings(layer, features.get(layer, []), layer in errors)
-                hooks.write(Address("resid_post", layer), replace)
-            yield
-
-    def _replace_mlp(self, layer: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        value = self.corrupt.mlp[layer]
-
-        def replace(_: torch.Tensor) -> torch.Tensor:
-            return value
-
-        return replace
+        for layer in features.keys() | errors:
+            replace = self._replace_readings(layer, features.get(layer, []), layer in errors)
+            hooks.write(Address("resid_post", layer), replace)
 
     def _replace_heads(
         self, layer: int, indices: list[int]
@@ -173,10 +208,12 @@ class Patcher:
             for layer in layers:
                 hooks.keep(Address("z", layer), z, layer)
                 hooks.keep(Address("mlp_out_post", layer), mlp, layer)
-            for layer in self.saes:
                 hooks.keep(Address("resid_post", layer), resid, layer)
             metric = self.runs.forward(batch)
         heads = self.model.n_heads
         return Activations(
-            [split_heads(z[i], heads) for i in layers], [mlp[i] for i in layers], resid, metric
+            [split_heads(z[i], heads) for i in layers],
+            [mlp[i] for i in layers],
+            [resid[i] for i in layers],
+            metric,
         )

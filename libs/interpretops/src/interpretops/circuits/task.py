@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from interpretops.circuits.behaviour import REFUSAL, Behaviour
 from interpretops.errors import InterpretOpsError
-from interpretops.models import Batch, Forward, Prefix, common_prefix
+from interpretops.models import Batch, Forward, Prefix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,13 +95,18 @@ class ContrastTask(BaseModel):
 class PairRuns:
     """Forwards over a batch of pairs of equal length.
 
-    What all prompts begin with (the system turn of a chat template) cannot differ between twins, so
-    its keys and values are computed once and every forward covers the rest alone.
+    What comes before the first token in which a batch's twins differ is the same in all of its runs: its
+    keys and values are computed once, and every forward covers the rest alone.
 
     Args:
         model: The model.
         task: The behaviour.
         pairs: Pairs whose prompts have equal numbers of tokens.
+
+    Attributes:
+        metric: The behaviour, of next-token logits.
+        clean: The rest of the risky prompts.
+        corrupt: The rest of their twins.
     """
 
     def __init__(
@@ -110,13 +115,19 @@ class PairRuns:
         self.model = model
         self.metric = task.behaviour.metric(model, pairs)
         stem = model.tokenizer(task.behaviour.stem, add_special_tokens=False)["input_ids"]
-        risky = [[*task.token_ids(model, pair.risky), *stem] for pair in pairs]
-        harmless = [[*task.token_ids(model, pair.harmless), *stem] for pair in pairs]
-        self._prefix = Prefix.run(model, common_prefix([*risky, *harmless]))
-        shared = self._prefix.length
-        width = max(len(row) for row in risky) - shared
-        self.clean = self._batch([row[shared:] for row in risky], width)
-        self.corrupt = self._batch([row[shared:] for row in harmless], width)
+        risky, harmless = (
+            Batch.from_ids(
+                [[*task.token_ids(model, text), *stem] for text in texts],
+                pad_id=model.pad_id,
+                device=model.device,
+            )
+            for texts in ([pair.risky for pair in pairs], [pair.harmless for pair in pairs])
+        )
+        differing = (risky.input_ids != harmless.input_ids).any(0)
+        first = int(differing.int().argmax())
+        self._same, self.clean = risky.split(first)
+        _, self.corrupt = harmless.split(first)
+        self._prefix = Prefix.of(model, self._same)
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -128,23 +139,15 @@ class PairRuns:
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The metric per pair, `[pairs]`, under the hooks in force; gradients flow."""
-        n = len(batch)
-        shared = self._prefix.length
-        before = torch.ones(n, shared, dtype=torch.int64, device=batch.input_ids.device)
         logits = self.model.forward(
             batch.input_ids,
-            attention_mask=torch.cat([before, batch.attention_mask], dim=1),
-            position_ids=batch.position_ids + shared,
-            cache=self._prefix.cache(n),
+            attention_mask=torch.cat([self._same.attention_mask, batch.attention_mask], dim=1),
+            position_ids=batch.position_ids,
+            cache=self._prefix.cache(len(batch)),
             logits_to_keep=1,
             running=Forward.over(batch),
         )
         return self.metric(logits[:, -1])
-
-    def _batch(self, rows: list[list[int]], width: int) -> Batch:
-        return Batch.from_ids(
-            rows, pad_id=self.model.pad_id, pad_to=width, device=self.model.device
-        )
 
 
 def aligned(model: HookedModel, task: ContrastTask) -> tuple[list[ContrastPair], int]:

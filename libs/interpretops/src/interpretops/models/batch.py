@@ -118,6 +118,21 @@ class Batch:
             prompt_lengths=self.prompt_lengths[picked],
         )
 
+    def split(self, column: int) -> tuple[Batch, Batch]:
+        """The columns before one of them, and the rest, which keeps its positions."""
+        before = torch.minimum(self.attention_mask[:, :column].sum(-1), self.prompt_lengths)
+
+        def part(columns: slice, lengths: torch.Tensor) -> Batch:
+            return replace(
+                self,
+                input_ids=self.input_ids[:, columns],
+                attention_mask=self.attention_mask[:, columns],
+                position_ids=self.position_ids[:, columns],
+                prompt_lengths=lengths,
+            )
+
+        return part(slice(column), before), part(slice(column, None), self.prompt_lengths - before)
+
 
 def run_batched(
     items: Sequence[Item], run: Callable[[Sequence[Item]], Sequence[Result]], batch_size: int

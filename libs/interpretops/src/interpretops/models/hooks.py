@@ -3,17 +3,20 @@
 Tracing, patching, ablation and steering are all made of these two operations. Where a site is in
 each architecture is interp-engine's knowledge (`EagerModel.resolve_point`); its `HookManager` holds
 the hooks. What is added here is that a *write* at `resid_mid` reaches the residual stream itself, and
-that a forward can be resumed where what comes before is known.
+that what a module puts out can be supplied where it is known, and need not be computed.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from weakref import WeakKeyDictionary
 
+import torch
 from interp_engine import Address, HookManager
 from interp_engine.address import AddressError, parse_address
+from interp_engine.hooks import replace_hidden
 from pydantic import AfterValidator, Field
 
 from interpretops.errors import InterpretOpsError
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    import torch
     from interp_engine.model import EagerModel
 
     Read = Callable[[torch.Tensor], None]
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 
 Key = TypeVar("Key")
+
+_EMPTY: WeakKeyDictionary[torch.nn.Module, object] = WeakKeyDictionary()
+"""What modules return, emptied: a tuple of None, or None where they return a tensor alone."""
 
 
 def site(text: str | Address) -> Address:
@@ -71,7 +76,7 @@ class SiteHooks:
     def __init__(self, engine: EagerModel) -> None:
         self._engine = engine
         self._manager = HookManager()
-        self._skipped = ExitStack()
+        self._supplied = ExitStack()
 
     def read(self, where: str | Address, observe: Read) -> None:
         """Call `observe` with the tensor at a site on every forward.
@@ -127,28 +132,48 @@ class SiteHooks:
     def resume(self, layer: int, residual: torch.Tensor) -> None:
         """Begin every forward at the end of a layer, where the residual stream is known.
 
-        No layer up to that one is run, and a cache gets none of their keys and values. Reads and writes
-        at `resid_post` of that layer and further on act as ever; earlier sites hold nothing of meaning.
+        No layer up to that one is run. Reads and writes at `resid_post` of that layer and further on act
+        as ever.
 
         Args:
             layer: The layer.
             residual: The stream at its `resid_post`, `[batch, seq, d_model]`.
         """
         for i in range(layer + 1):
-            self._skip(self._engine.arch.block(i), residual)
+            self.supply(Address("resid_post", i), residual)
 
-    def _skip(self, module: torch.nn.Module, output: torch.Tensor) -> None:
-        """Have a module put out `output` without computing anything."""
-        own = vars(module).get("forward")  # set by loaders that spread a model over devices
+    def supply(self, where: str | Address, value: torch.Tensor) -> None:
+        """Put a known value at a site on every forward; the module that puts it out is not run.
+
+        Reads and writes at the site act on the value. Sites within the module hold nothing of meaning,
+        and a cache gets none of its keys and values.
+
+        Args:
+            where: The output of a module, such as `resid_post` or `mlp_out`.
+            value: `[batch, seq, width]`.
+
+        Raises:
+            InterpretOpsError: When this model has no such site.
+        """
+        module, side = self._resolve(site(where))
+        assert side == "output"
+        run, own = module.forward, vars(module).get("forward")
+
+        def put_out(*args: Any, **kwargs: Any) -> object:
+            if module not in _EMPTY:  # architectures differ in this, so the first time it runs
+                with torch.no_grad():
+                    output = run(*args, **kwargs)
+                _EMPTY[module] = (None,) * len(output) if isinstance(output, tuple) else None
+            return replace_hidden(_EMPTY[module], value)
 
         def restore() -> None:
             if own is None:
                 del module.forward
-            else:
+            else:  # set by a loader that spreads a model over devices, or by another supply
                 module.forward = own
 
-        module.forward = lambda *_, **__: output
-        self._skipped.callback(restore)
+        module.forward = put_out
+        self._supplied.callback(restore)
 
     def _write_resid_mid(self, address: Address, change: Write) -> None:
         # `resid_mid` is formed by an addition inside the block, not by a module, and the block adds
@@ -189,4 +214,4 @@ class SiteHooks:
         traceback: TracebackType | None,
     ) -> None:
         self._manager.remove_all()
-        self._skipped.close()
+        self._supplied.close()

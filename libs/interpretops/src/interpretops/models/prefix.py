@@ -1,7 +1,8 @@
-"""The beginning that prompts share, computed once.
+"""The beginning of prompts, computed once.
 
 A chat template puts the same tokens before every prompt (its system turn). Where nothing is written
-to them, their keys and values are the same for all prompts.
+to them, their keys and values are the same for all prompts; and where nothing that differs between runs
+comes before some token of each prompt, they are the same in all runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
+
+from interpretops.models.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +45,8 @@ class Prefix:
 
     Attributes:
         length: Number of tokens.
-        layers: Keys and values of each layer, `[1, kv_heads, length, head_dim]`.
+        layers: Keys and values of each layer, `[rows, kv_heads, length, head_dim]`, of one row where all
+            prompts begin with the same.
     """
 
     length: int
@@ -50,23 +54,27 @@ class Prefix:
 
     @classmethod
     def run(cls, model: HookedModel, tokens: Sequence[int]) -> Prefix:
-        """Run tokens that begin a sequence; none is fine."""
+        """Run tokens that begin every sequence; none is fine."""
         if not tokens:
             return cls(0, ())
+        return cls.of(model, Batch.from_ids([tokens], pad_id=model.pad_id, device=model.device))
+
+    @classmethod
+    def of(cls, model: HookedModel, batch: Batch) -> Prefix:
+        """Run a batch that begins its rows; one of no columns is fine."""
+        length = batch.input_ids.shape[1]
+        if not length:
+            return cls(0, ())
         cache = whole_cache()
-        ids = torch.tensor([list(tokens)], device=model.device)
         with torch.no_grad():
             model.forward(
-                ids,
-                attention_mask=None,
-                position_ids=torch.arange(len(tokens), device=model.device)[None],
+                batch.input_ids,
+                attention_mask=batch.attention_mask if batch.padded else None,
+                position_ids=batch.position_ids,
                 cache=cache,
                 logits_to_keep=1,
             )
-        return cls(
-            length=len(tokens),
-            layers=tuple((layer.keys, layer.values) for layer in cache.layers),
-        )
+        return cls(length, tuple((layer.keys, layer.values) for layer in cache.layers))
 
     def cache(self, rows: int) -> DynamicCache:
         """A cache of this prefix for a batch of `rows`, which a forward may extend."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from interpretops.models import Address, Batch, Forward, whole_cache
+from interpretops.models import Address, Batch, Forward, Prefix, whole_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ class _Segment:
     """A batch split at the prompts' tails: a cached prefix, and what is run at every step.
 
     Attributes:
-        prefix: Keys and values of what comes before the tails, by layer.
+        prefix: What comes before the tails.
         input_ids: `[rows, tail + answer - 1]`: an answer's last token is foretold, not read.
         attention_mask: `[rows, prefix + tail + answer - 1]`.
         position_ids: As `input_ids`.
@@ -36,7 +36,7 @@ class _Segment:
         wanted: `[rows, answer]`, 1 at tokens and 0 at padding.
     """
 
-    prefix: list[tuple[torch.Tensor, torch.Tensor]]
+    prefix: Prefix
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     position_ids: torch.Tensor
@@ -100,9 +100,6 @@ class AnswerObjective:
     def log_probabilities(self, batch: int) -> torch.Tensor:
         """Log-probabilities of every token of the answers, `[rows, answer, vocab]` float32."""
         segment = self._segments[batch]
-        cache = whole_cache()
-        for layer, (keys, values) in enumerate(segment.prefix):
-            cache.update(keys, values, layer)
         with self.model.hooks() as hooks:
             for layer, residual in segment.known.items():
                 hooks.resume(layer, residual)
@@ -110,7 +107,7 @@ class AnswerObjective:
                 segment.input_ids,
                 attention_mask=segment.attention_mask,
                 position_ids=segment.position_ids,
-                cache=cache,
+                cache=segment.prefix.cache(len(segment.input_ids)),
                 logits_to_keep=segment.targets.shape[1],
                 running=segment.running,
             )
@@ -172,7 +169,10 @@ class AnswerObjective:
                 logits_to_keep=1,
             )
         return _Segment(
-            prefix=[(layer.keys[:, :, :head], layer.values[:, :, :head]) for layer in cache.layers],
+            prefix=Prefix(
+                head,
+                tuple((at.keys[:, :, :head], at.values[:, :, :head]) for at in cache.layers),
+            ),
             input_ids=ids[:, head:],
             attention_mask=mask,
             position_ids=positions[:, head:],
