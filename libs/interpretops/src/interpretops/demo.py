@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 SUITES = "package:eval_suites"
 ALL = 10_000
 """More than there are of any kind of prompt."""
-BARE, DRESSED = 1400, 1800
-"""Attacks that a condition is fitted to, beside their twins: two of each topic, and more of them dressed.
+BARE, DRESSED = 1400, 1200
+"""Attacks that a condition is fitted to, beside their twins: two of each topic, and many of them dressed.
 
-Within a topic prompts share its weight, so more bare ones would leave less for the dressed, and more of
-both would take minutes to read and find no more: topics are what widens it.
+Within a topic prompts share its weight, so more bare ones would leave less for the dressed. Half as many
+dressed ones cost a hundredth of the area under the ROC curve out of fold; more take minutes to read.
 """
+CHECKED = 200
+"""Attacks of the validation split, bare and dressed each, that set the threshold beside their twins."""
 
 
 class DemoData:
@@ -97,8 +99,10 @@ class DemoData:
         return FittingSet(
             train_risky=self.risky("train", bare=BARE, dressed=DRESSED),
             train_harmless=self.harmless("train", bare=BARE, dressed=DRESSED, ordinary=ALL),
-            validation_risky=self.risky("validation", bare=300, dressed=300),
-            validation_harmless=self.harmless("validation", bare=300, dressed=300, ordinary=ALL),
+            validation_risky=self.risky("validation", bare=CHECKED, dressed=CHECKED),
+            validation_harmless=self.harmless(
+                "validation", bare=CHECKED, dressed=CHECKED, ordinary=ALL
+            ),
         )
 
     def _calming(self) -> FittingSet:

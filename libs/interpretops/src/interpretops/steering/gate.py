@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from interpretops.steering.goal import Goal
     from interpretops.steering.proposal import FittingSet, ProposeSpec
 
-CONDITION_DEPTHS = (0.55, 0.78, 1.0)
-"""Layers that the condition reads, as shares of the way to the layer that is acted on."""
+CONDITION_DEPTHS = (0.45, 0.61, 0.78)
+"""Layers that the condition reads, as shares of the way to the layer that is acted on.
+
+Later ones tell no more and cost a longer forward for every prompt: reading layers 8, 11 and 14 of 30, the
+area under the ROC curve is .899 out of fold (n 4,132) and .927 on validation (n 1,696), reading 10, 14 and
+18 it is .900 and .924.
+"""
 
 
 @dataclass(frozen=True)
