@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from interpretops.artifacts import ArtifactKind
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, Batch, run_batched, site
 from interpretops.progress import SILENT
+from interpretops.tracing.beginning import Beginning, shared_beginning
 from interpretops.tracing.plan import make_plan
 from interpretops.tracing.reader import INDEX, PROMPTS, TOKENS, Shard, Trace, TraceIndex
 from interpretops.tracing.spec import TraceSpec
@@ -169,6 +171,13 @@ class _Tracer:
         )
         self.row_bytes = row_bytes
 
+    @cached_property
+    def beginning(self) -> Beginning:
+        """What all prompts begin with, run when the first of them is."""
+        rows = map(self.tokens.row, range(len(self.tokens)))
+        shared = shared_beginning(self.model, rows, self.sites)
+        return Beginning(self.model, shared, self.sites)
+
     def _widths(self) -> dict[Address, int]:
         """Width of each site, from a forward over one token."""
         probe = Batch.from_ids(
@@ -234,26 +243,20 @@ class _Tracer:
 
     def _forward(self, chunk: Sequence[int], width: int) -> list[dict[str, torch.Tensor]]:
         """The kept rows of each prompt of a chunk, padded to `width` tokens."""
-        batch = Batch.from_ids(
-            [self.tokens.row(prompt) for prompt in chunk],
-            pad_id=self.model.pad_id,
-            padding_side="right",
-            device=self.model.device,
-            pad_to=width,
-        )
+        rows = [self.tokens.row(prompt) for prompt in chunk]
         first = torch.from_numpy(self.kept.first[list(chunk)])[:, None]
         count = torch.from_numpy(self.kept.count[list(chunk)])[:, None]
         position = torch.arange(width)[None]
         wanted = ((position >= first) & (position < first + count)).to(self.model.device)
         sizes = count[:, 0].tolist()
         found: list[dict[str, torch.Tensor]] = [{} for _ in chunk]
-        for address, values in self.model.capture(batch, self.sites).items():
-            rows = values[wanted].to(self.dtype)
-            if not bool(torch.isfinite(rows).all()):
-                raise self._not_finite(address, rows, values[wanted], chunk, sizes)
-            rows, end = rows.cpu(), 0
+        for address, values in self.beginning.capture(rows, width=width).items():
+            kept = values[wanted].to(self.dtype)
+            if not bool(torch.isfinite(kept).all()):
+                raise self._not_finite(address, kept, values[wanted], chunk, sizes)
+            kept, end = kept.cpu(), 0
             for per_site, size in zip(found, sizes, strict=True):
-                per_site[str(address)] = rows[end : end + size]
+                per_site[str(address)] = kept[end : end + size]
                 end += size
         return found
 
