@@ -164,6 +164,7 @@ def test_jobs_leave_the_processor_to_answers(home):
     assert worker.nice() > answering.nice()
     for process in (worker, answering):
         assert process.environ()["OMP_WAIT_POLICY"] == "passive"
+        assert int(process.environ()["GOMP_SPINCOUNT"]) > 0
 
 
 def test_status_says_that_all_is_well(home):
