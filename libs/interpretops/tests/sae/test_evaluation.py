@@ -6,7 +6,7 @@ import pytest
 import torch
 from interp_engine import Address
 from interpretops.models import Batch
-from interpretops.sae import TokenStream, TrainingRule, calibrate_thresholds, new_sae
+from interpretops.sae import TokenStream, TrainingRule, calibrate_thresholds, evaluation, new_sae
 from interpretops.sae.calibration import single_reading_agreement
 from interpretops.sae.evaluation import evaluate_dictionary
 from torch.nn import functional
@@ -99,6 +99,25 @@ def test_the_first_position_is_left_as_it_is(tiny):
     clean, spliced = seen[0], seen[1]
     assert torch.equal(clean[:, 0], spliced[:, 0])
     torch.testing.assert_close(spliced[:, 1:], torch.full_like(spliced[:, 1:], 50.0))
+
+
+def test_what_sequences_share_is_run_once_and_no_figure_tells(tiny, monkeypatch):
+    turn = list(range(40, 60))
+    stream = TokenStream.of([[*turn, *row] for row in map(_stream().row, range(12))], source="chat")
+    sae = _empty(32, torch.linspace(-1, 1, 32))
+
+    def figures(max_tokens):
+        found = evaluate_dictionary(tiny, {SITE: sae}, stream, max_tokens=max_tokens)[SITE]
+        losses = (found.ce_model, found.ce_spliced, found.ce_zero, found.ce_mean)
+        share = found.recovered_vs_mean
+        return (found.n_tokens, found.fvu, *losses, share.value, share.low, share.high)
+
+    within_a_turn = 5 + sum(len(stream.row(i)) for i in range(3))
+    limits = (1000, within_a_turn)
+    shared = [figures(limit) for limit in limits]
+    monkeypatch.setattr(evaluation, "shared_beginning", lambda *_: [])
+    for found, limit in zip(shared, limits, strict=True):
+        assert found == pytest.approx(figures(limit), rel=1e-4)
 
 
 def test_the_token_limit_is_kept(tiny):

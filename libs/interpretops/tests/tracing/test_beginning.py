@@ -15,12 +15,12 @@ SITES = [Address("resid_post", 1), Address("z", 2)]
 
 
 @pytest.mark.parametrize("architecture", ["gpt_neox", "gpt2", "mistral", "gemma3_text"])
-@pytest.mark.parametrize("shared", [SHARED, []])
-def test_values_are_those_of_whole_sequences(make_tiny, architecture, shared) -> None:
+@pytest.mark.parametrize("others", [[], [[1, 2, 3]]])
+def test_values_are_those_of_whole_sequences(make_tiny, architecture, others) -> None:
     model = make_tiny(architecture)
     batch = Batch.from_ids(SEQUENCES, pad_id=0, padding_side="right", device=DEVICE, pad_to=26)
     expected = model.capture(batch, SITES)
-    found = Beginning(model, shared, SITES).capture(SEQUENCES, width=26)
+    found = Beginning(model, [*SEQUENCES, *others], SITES).capture(SEQUENCES, width=26)
     real = batch.attention_mask.bool()
     for site in SITES:
         assert found[site].shape == expected[site].shape

@@ -15,8 +15,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from interpretops.errors import InterpretOpsError
-from interpretops.models import Batch, run_batched
+from interpretops.models import run_batched
 from interpretops.progress import SILENT, Monitor
+from interpretops.tracing.beginning import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -145,6 +146,7 @@ class ModelActivations(ActivationSource):
     ) -> None:
         self._monitor = monitor
         self._model, self._stream, self._sites = model, stream, list(sites)
+        self._beginning = Beginning(model, map(stream.row, range(len(stream))), sites)
         self._skip, self._forward_tokens, self._seed = skip_positions, forward_tokens, seed
         self._lengths = (stream.lengths - skip_positions).clamp(min=0)
         self.n_rows = int(self._lengths.sum())
@@ -153,7 +155,7 @@ class ModelActivations(ActivationSource):
                 f"no sequence of {stream.source} is longer than {skip_positions} tokens",
                 fix="give longer texts, or lower skip_positions",
             )
-        probe = self._capture([stream.row(0)])
+        probe = self._beginning.capture([stream.row(0)])
         self.widths = {address: int(probe[address].shape[-1]) for address in self._sites}
 
     @override
@@ -174,7 +176,7 @@ class ModelActivations(ActivationSource):
 
         def run(chunk: Sequence[int]) -> list[None]:
             rows = [self._row(wanted[i]) for i in chunk]
-            found = self._capture(rows)
+            found = self._beginning.capture(rows)
             for address, values in found.items():
                 for j, i in enumerate(chunk):
                     _, first, last = wanted[i]
@@ -208,12 +210,6 @@ class ModelActivations(ActivationSource):
                 if upto > position:
                     yield index, position - begin, upto - begin
                 position, place = upto, place + 1
-
-    def _capture(self, rows: Sequence[Sequence[int]]) -> dict[Address, Tensor]:
-        batch = Batch.from_ids(
-            rows, pad_id=self._model.pad_id, padding_side="right", device=self._model.device
-        )
-        return self._model.capture(batch, self._sites)
 
 
 def sequences_at_a_time(device: torch.device, forward_tokens: int, longest: int) -> int:

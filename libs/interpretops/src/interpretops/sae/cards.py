@@ -12,6 +12,7 @@ from torch import Tensor
 from interpretops.models import Batch, run_batched
 from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.sae.activations import sequences_at_a_time
+from interpretops.tracing.beginning import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -248,12 +249,13 @@ def describe_features(
     peaks = {a: _Peaks.none(sae.d_sae, contexts, reach) for a, sae in saes.items()}
     ends = stream.starts[1:]
     n_sequences = int(torch.searchsorted(ends, min(max_tokens, int(ends[-1])))) + 1
+    beginning = Beginning(model, map(stream.row, range(n_sequences)), sites)
 
     def take_in(chunk: Sequence[int]) -> list[int]:
         rows = [stream.row(i) for i in chunk]
         batch = Batch.from_ids(rows, pad_id=model.pad_id, padding_side="right", device=model.device)
         used = (batch.attention_mask == 1) & (batch.position_ids >= skip_positions)
-        found = model.capture(batch, sites)
+        found = beginning.capture(rows)
         sequence = torch.tensor(list(chunk)).unsqueeze(1).expand(used.shape)[used.cpu()]
         position = batch.position_ids[used].cpu()
         for address in sites:
@@ -265,7 +267,9 @@ def describe_features(
     longest = int(stream.lengths[:n_sequences].max())
     at_a_time = sequences_at_a_time(model.device, forward_tokens, longest)
     steps = Steps(monitor, STAGE, n_sequences)
-    seen = sum(run_batched(range(n_sequences), take_in, at_a_time))
+    # In order of length, so that batches hold little padding.
+    by_length = sorted(range(n_sequences), key=lambda i: int(stream.lengths[i]))
+    seen = sum(run_batched(by_length, take_in, at_a_time))
     active = {address: found.count.nonzero().flatten() for address, found in peaks.items()}
     steps = Steps(monitor, "writing feature cards", sum(map(len, active.values())))
     as_text = TokenTexts(model)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from interpretops.models import Batch, run_batched
+from interpretops.models import Batch, Forward, Prefix, run_batched
 from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.sae.activations import sequences_at_a_time
 from interpretops.sae.calibration import single_reading_agreement
 from interpretops.sae.topk import TopKSAE
+from interpretops.tracing.beginning import shared_beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -127,8 +127,9 @@ def evaluate_dictionary(
         Figures by site.
     """
     rows = _first_sequences(stream, max_tokens, skip_positions)
+    shared = shared_beginning(model, map(stream.row, range(len(stream))), list(saes))
     steps = Steps(monitor, STAGE, (1 + 4 * len(saes)) * len(rows))
-    run = _Runner(model, rows, skip_positions, forward_tokens, steps)
+    run = _Runner(model, rows, shared, skip_positions, forward_tokens, steps)
     clean = run.clean(list(saes))
     found = {}
     for address, sae in saes.items():
@@ -162,21 +163,46 @@ def evaluate_dictionary(
     return found
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What sequences begin with, run under the hooks in force.
+
+    Attributes:
+        prefix: All of it but the last token, from which each sequence predicts the first of its own.
+        loss: Summed over the predictions within it.
+        values: What the tokens of `prefix` hold at each site, `[tokens, width]`.
+    """
+
+    prefix: Prefix
+    loss: Tensor
+    values: dict[Address, Tensor]
+
+
 class _Runner:
-    """Runs one set of sequences through the model again and again."""
+    """Runs one set of sequences through the model again and again.
+
+    What they share, such as a system turn, is run once each time, and the rest of each after it.
+    """
 
     def __init__(
         self,
         model: HookedModel,
         rows: list[list[int]],
+        shared: list[int],
         skip: int,
         forward_tokens: int,
         steps: Steps,
     ) -> None:
         self._model, self._rows, self._skip, self._steps = model, rows, skip, steps
-        longest = max(map(len, rows))
-        self._at_a_time = sequences_at_a_time(model.device, forward_tokens, longest)
+        # In order of length, so that batches hold little padding; what ends within `shared` by itself.
+        by_length = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        short = sum(len(row) <= len(shared) for row in rows)
+        self._groups: tuple[tuple[list[int], list[int]], ...]
+        self._groups = (([], by_length[:short]), (shared, by_length[short:]))
+        longest = max(map(len, rows)) - len(shared)
+        self._at_a_time = sequences_at_a_time(model.device, forward_tokens, max(1, longest))
         self._predicted = torch.tensor([len(row) - 1 - skip for row in rows])
+        self._kept = torch.empty(0)
 
     def mean(self, loss: Tensor) -> float:
         """Mean per predicted token of summed losses `[sequences]`."""
@@ -184,46 +210,25 @@ class _Runner:
 
     def clean(self, sites: Sequence[Address]) -> _Clean:
         """Losses of the unchanged model, and the activations at `sites`."""
-
-        def run(chunk: Sequence[list[int]]) -> list[tuple[Tensor, dict[Address, Tensor]]]:
-            batch = self._batch(chunk)
-            seen: dict[Address, Tensor] = {}
-            with self._model.hooks() as hooks:
-                for address in sites:
-                    hooks.read(address, partial(seen.__setitem__, address))
-                losses = self._losses(batch)
-            self._steps.advance(len(chunk))
-            return [
-                (
-                    losses[i],
-                    {a: value[i, self._skip : len(row)].float() for a, value in seen.items()},
-                )
-                for i, row in enumerate(chunk)
-            ]
-
-        results = run_batched(self._rows, run, self._at_a_time)
+        seen: dict[Address, Tensor] = {}
+        with self._model.hooks() as hooks:
+            for address in sites:
+                hooks.keep(address, seen, address)
+            found = self._run(seen)
         return _Clean(
-            torch.stack([loss for loss, _ in results]),
-            {address: [rows[address] for _, rows in results] for address in sites},
+            torch.stack([loss for loss, _ in found]),
+            {a: [values[a][self._skip :].float() for _, values in found] for a in sites},
         )
 
     def replaced(self, address: Address, replace: Callable[[Tensor], Tensor]) -> Tensor:
         """Losses `[sequences]` with a site's value replaced after the skipped positions."""
 
-        def run(chunk: Sequence[list[int]]) -> list[Tensor]:
-            batch = self._batch(chunk)
-            kept = (batch.position_ids < self._skip) | (batch.attention_mask == 0)
+        def change(value: Tensor) -> Tensor:
+            return torch.where(self._kept.unsqueeze(-1), value, replace(value))
 
-            def change(value: Tensor) -> Tensor:
-                return torch.where(kept.unsqueeze(-1), value, replace(value))
-
-            with self._model.hooks() as hooks:
-                hooks.write(address, change)
-                losses = self._losses(batch)
-            self._steps.advance(len(chunk))
-            return list(losses)
-
-        return torch.stack(run_batched(self._rows, run, self._at_a_time))
+        with self._model.hooks() as hooks:
+            hooks.write(address, change)
+            return torch.stack([loss for loss, _ in self._run({})])
 
     def reconstructed(self, sae: SAE, rows: list[Tensor], mean: Tensor) -> _Reconstruction:
         """Sparsity and error of a dictionary on the rows of its site, whose mean is `mean`."""
@@ -243,18 +248,63 @@ class _Runner:
             n_tokens, active / n_tokens, missed / total, float((~fired).float().mean())
         )
 
-    def _batch(self, chunk: Sequence[list[int]]) -> Batch:
-        return Batch.from_ids(
-            chunk, pad_id=self._model.pad_id, padding_side="right", device=self._model.device
-        )
+    def _run(self, seen: dict[Address, Tensor]) -> list[tuple[Tensor, dict[Address, Tensor]]]:
+        """The loss of each sequence under the hooks in force, and what they put into `seen`."""
+        found: dict[int, tuple[Tensor, dict[Address, Tensor]]] = {}
+        for shared, chosen in self._groups:
+            begun = self._begin(shared, seen)
 
-    def _losses(self, batch: Batch) -> Tensor:
+            def run(
+                chunk: Sequence[int], begun: _Begun = begun
+            ) -> list[tuple[Tensor, dict[Address, Tensor]]]:
+                rests = [self._rows[i][begun.prefix.length :] for i in chunk]
+                losses = begun.loss + self._losses(rests, begun.prefix)
+                self._steps.advance(len(chunk))
+                return [
+                    (
+                        losses[i],
+                        {
+                            a: torch.cat([begun.values.get(a, value[i, :0]), value[i, : len(rest)]])
+                            for a, value in seen.items()
+                        },
+                    )
+                    for i, rest in enumerate(rests)
+                ]
+
+            results = run_batched(chosen, run, self._at_a_time)
+            found.update(zip(chosen, results, strict=True))
+        return [found[i] for i in range(len(self._rows))]
+
+    def _begin(self, shared: list[int], seen: dict[Address, Tensor]) -> _Begun:
+        nothing = Prefix(0, ())
+        if not shared:
+            return _Begun(nothing, torch.zeros(()), {})
+        self._kept = torch.arange(len(shared) - 1, device=self._model.device)[None] < self._skip
+        prefix = Prefix.run(self._model, shared[:-1])
+        (loss,) = self._losses([shared], nothing)
+        return _Begun(prefix, loss, {a: value[0, :-1] for a, value in seen.items()})
+
+    def _losses(self, rows: Sequence[list[int]], after: Prefix) -> Tensor:
         """Summed cross-entropy after each position that may be replaced, `[batch]`."""
-        logits = self._model.logits(batch)
+        batch = Batch.from_ids(
+            rows, pad_id=self._model.pad_id, padding_side="right", device=self._model.device
+        )
+        positions = batch.position_ids + after.length
+        self._kept = (positions < self._skip) | (batch.attention_mask == 0)
+        mask = torch.cat(
+            [batch.attention_mask.new_ones(len(batch), after.length), batch.attention_mask], 1
+        )
+        logits = self._model.forward(
+            batch.input_ids,
+            attention_mask=mask if after.length or batch.padded else None,
+            position_ids=positions,
+            cache=after.cache(len(batch)) if after.length else None,
+            running=Forward.over(batch),
+        )
         each = torch.nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(), batch.input_ids[:, 1:].flatten(), reduction="none"
         ).view(len(batch), -1)
-        counted = (batch.attention_mask[:, 1:] == 1) & (batch.position_ids[:, :-1] >= self._skip)
+        counted = (batch.attention_mask[:, 1:] == 1) & (positions[:, :-1] >= self._skip)
         return (each * counted).sum(1).cpu()
 
 

@@ -5,6 +5,7 @@ Prompts behind one system turn share dozens of tokens: half of all where questio
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,19 +50,24 @@ def _outermost(sequences: Iterable[list[int]]) -> tuple[list[int], list[int]]:
 
 
 class Beginning:
-    """Reads sites on sequences that begin alike.
+    """Reads sites on sequences that begin alike; what they share is run when the first of them are read.
 
     Args:
         model: The model.
-        tokens: What the sequences begin with; may be none.
+        sequences: All that will be read.
         sites: Where to read; forwards stop after the last of them.
     """
 
-    def __init__(self, model: HookedModel, tokens: Sequence[int], sites: Sequence[Address]) -> None:
+    def __init__(
+        self, model: HookedModel, sequences: Iterable[list[int]], sites: Sequence[Address]
+    ) -> None:
         self._model, self._sites = model, list(sites)
-        self._length = len(tokens)
-        self._prefix = Prefix.run(model, tokens) if tokens else None
-        self._values = model.capture(self._batch([tokens]), self._sites) if tokens else {}
+        self._tokens = shared_beginning(model, sequences, self._sites)
+
+    @cached_property
+    def _begun(self) -> tuple[Prefix, dict[Address, torch.Tensor]]:
+        values = self._model.capture(self._batch([self._tokens]), self._sites)
+        return Prefix.run(self._model, self._tokens), values
 
     def capture(
         self, sequences: Sequence[Sequence[int]], *, width: int = 0
@@ -74,13 +80,14 @@ class Beginning:
             sequences: Token ids.
             width: Tokens to pad to, if that is more than the longest sequence has.
         """
-        rest = [sequence[self._length :] for sequence in sequences]
-        batch = self._batch(rest, max(0, width - self._length))
-        found = self._model.capture(batch, self._sites, after=self._prefix)
+        if not self._tokens:
+            return self._model.capture(self._batch(sequences, width), self._sites)
+        prefix, before = self._begun
+        rest = [sequence[prefix.length :] for sequence in sequences]
+        batch = self._batch(rest, max(0, width - prefix.length))
+        found = self._model.capture(batch, self._sites, after=prefix)
         return {
-            address: torch.cat([self._values[address].expand(len(rest), -1, -1), values], dim=1)
-            if self._values
-            else values
+            address: torch.cat([before[address].expand(len(rest), -1, -1), values], dim=1)
             for address, values in found.items()
         }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ from interpretops.artifacts import ArtifactKind
 from interpretops.errors import InterpretOpsError
 from interpretops.models import Address, Batch, run_batched, site
 from interpretops.progress import SILENT
-from interpretops.tracing.beginning import Beginning, shared_beginning
+from interpretops.tracing.beginning import Beginning
 from interpretops.tracing.plan import make_plan
 from interpretops.tracing.reader import INDEX, PROMPTS, TOKENS, Shard, Trace, TraceIndex
 from interpretops.tracing.spec import TraceSpec
@@ -170,13 +169,7 @@ class _Tracer:
             ),
         )
         self.row_bytes = row_bytes
-
-    @cached_property
-    def beginning(self) -> Beginning:
-        """What all prompts begin with, run when the first of them is."""
-        rows = map(self.tokens.row, range(len(self.tokens)))
-        shared = shared_beginning(self.model, rows, self.sites)
-        return Beginning(self.model, shared, self.sites)
+        self.beginning = Beginning(model, map(tokens.row, range(len(tokens))), self.sites)
 
     def _widths(self) -> dict[Address, int]:
         """Width of each site, from a forward over one token."""
