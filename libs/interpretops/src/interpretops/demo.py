@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 SUITES = "package:eval_suites"
 ALL = 10_000
 """More than there are of any kind of prompt."""
-BARE, DRESSED = 1400, 1200
-"""Attacks that a condition is fitted to, beside their twins: two of each topic, and many of them dressed.
+BARE, DRESSED = 1000, 1000
+"""Attacks that a condition is fitted to, beside their twins: one or two of each topic, and as many dressed.
 
 Within a topic prompts share its weight, so more bare ones would leave less for the dressed. Half as many
-dressed ones cost a hundredth of the area under the ROC curve out of fold; more take minutes to read.
+of either cost a hundredth of the area under the ROC curve out of fold; more take minutes to read.
 """
 CHECKED = 200
 """Attacks of the validation split, bare and dressed each, that set the threshold beside their twins."""
@@ -144,24 +144,28 @@ def dictionary_spec(n_layers: int) -> DictionarySpec:
         k=32,
         tokens=120_000,
         batch=1024,
-        evaluation_tokens=1536,
-        card_tokens=12_000,
+        evaluation_tokens=1024,
+        card_tokens=8_000,
     )
 
 
 def search_spec() -> SearchSpec:
     """A search of a minute or two on two cores."""
     return SearchSpec(
-        pairs=56,
+        pairs=44,
         held_out=20,
         ig_steps=4,
         measured_components=10,
         measured_features=4,
-        prune_groups=8,
-        minimality_units=8,
+        prune_groups=6,
+        minimality_units=6,
     )
 
 
 def propose_spec() -> ProposeSpec:
-    """The defaults, with more answers to choose the strength by and fewer other balances to pick from."""
-    return ProposeSpec(check_prompts=48, front_budgets=(0.01, 0.02))
+    """More answers to choose the strength by than by default, and fewer other balances to pick from.
+
+    At a budget of 4 % conditions fire on 4 to 5.5 % of requests that only sound risky (n 182), which is too
+    near the 5 % that may be lost.
+    """
+    return ProposeSpec(check_prompts=48, false_positive_budget=0.03, front_budgets=(0.015, 0.04))
