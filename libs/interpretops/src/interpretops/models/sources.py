@@ -9,16 +9,21 @@ import os
 import shutil
 import struct
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import gguf
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from interpretops.errors import InterpretOpsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BUILTIN = "builtin:"
 SMOLLM2 = f"{BUILTIN}smollm2-135m-instruct"
@@ -194,26 +199,27 @@ def _smollm2_gguf() -> Path:
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 
-def _converted(gguf: Path, cache_dir: Path) -> Path:
+def _converted(path: Path, cache_dir: Path) -> Path:
     """The safetensors folder of a GGUF file, made on first use (and never seen half made)."""
-    with gguf.open("rb") as file:
+    with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    folder = cache_dir / "models" / f"{gguf.stem}-{digest}"
+    folder = cache_dir / "models" / f"{path.stem}-{digest}"
     if folder.is_dir():
         return folder
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        with _reading_once():
+            model = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         # The weights are plain floats now; the mark of quantisation would forbid saving them.
         del model.config.quantization_config
         model.hf_quantizer = None
         model.is_quantized = False
-        model.config.name_or_path = gguf.stem
+        model.config.name_or_path = path.stem
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         try:
@@ -223,13 +229,30 @@ def _converted(gguf: Path, cache_dir: Path) -> Path:
                 raise
     except (OSError, ValueError, KeyError, struct.error) as error:
         raise InterpretOpsError(
-            f"{gguf} could not be converted ({_first_line(error)})",
+            f"{path} could not be converted ({_first_line(error)})",
             fix="check that it is a whole GGUF file of a model that transformers supports, and that "
             f"{cache_dir} is writable with room for its weights as float32",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def _reading_once() -> Iterator[None]:
+    """Keep what reading a GGUF file finds, until the end of the block.
+
+    Transformers parses the file for the configuration, the weights and the tokenizer, each time a
+    whole vocabulary, and makes the map of names anew for every module: most of a conversion's time.
+    """
+    found = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    try:
+        for name, function in found.items():
+            setattr(gguf, name, cache(function))
+        yield
+    finally:
+        for name, function in found.items():
+            setattr(gguf, name, function)
 
 
 def _first_line(error: BaseException) -> str:
