@@ -138,7 +138,13 @@ def test_progress_counts_prompts_and_tells_the_speed(tiny, store) -> None:
 
 
 def killed(where: Path, die_at: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    # As many threads as here: sums that are shared otherwise round otherwise.
+    threads = str(torch.get_num_threads())
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": threads,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     done = subprocess.run(
         [sys.executable, interrupted.__file__, str(where), die_at],
         env=environment,
