@@ -155,14 +155,21 @@ class Answering:
             self.monitor.update(stage, done, total)
             if all((a.name, suite.name, p.id) in self.answers for a in arms for p in chunk):
                 continue
-            say = partial(self.monitor.update, stage, done, total)
-            work = partial(self._ask if suite.generates else self._score, arms, loaded, say)
+
+            def after(answered: int, done: int = done) -> Say:
+                return partial(self.monitor.update, stage, done + answered, total)
+
+            work = partial(self._ask if suite.generates else self._score, arms, loaded, after)
             for answers in run_batched(chunk, work, len(chunk)):
                 self.answers.add(answers)
         self.monitor.update(stage, total, total)
 
     def _ask(
-        self, arms: Sequence[Arm], loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt]
+        self,
+        arms: Sequence[Arm],
+        loaded: LoadedSuite,
+        after: Callable[[int], Say],
+        chunk: Sequence[Prompt],
     ) -> list[list[Answer]]:
         """What each arm answers to each prompt. The prompts are read once, for all of them."""
         sites = [site for arm in arms for site in arm.sites(self.model, self.dictionary)]
@@ -174,6 +181,7 @@ class Answering:
         )
         made: dict[str, list[Answer]] = {}
         for arm in arms:
+            say = after(len(made) * len(chunk))
             if arm.policy is None:
                 made[arm.name] = self._unsteered(arm, loaded, say, chunk, read)
                 continue
@@ -309,13 +317,13 @@ class Answering:
         self,
         arms: Sequence[Arm],
         loaded: LoadedSuite,
-        say: Say,
+        after: Callable[[int], Say],
         chunk: Sequence[Prompt],
     ) -> list[list[Answer]]:
         """Likelihoods of given texts under each arm: no answer is generated."""
-        made = []
+        made: list[list[Answer]] = []
         for arm in arms:
-            say()
+            after(len(made) * len(chunk))()
             made.append(self._scored(arm, loaded, chunk))
         return [list(answers) for answers in zip(*made, strict=True)]
 
