@@ -38,7 +38,7 @@ The verbs in order, each making an artifact that the next one reads:
 
   trace → sae-train → search → policy propose → steer → eval → report
 
-[bold]mechctl demo[/] runs all of them on the built-in model in ten to fifteen minutes.""",
+[bold]mechctl demo[/] runs all of them on the built-in model in ten to twenty minutes.""",
 )
 
 discovering, steering, proving = "Discover", "Steer", "Prove"

@@ -38,7 +38,7 @@ def demo(
         bool, typer.Option("--local", help="In this process, without a platform.")
     ] = False,
 ) -> None:
-    """Trace, explain, steer, measure and report on a real model, in about ten minutes on two cores.
+    """Trace, explain, steer, measure and report on a real model, in ten to twenty minutes on two cores.
 
     The work is done by the platform that --api names, else by one that is started on this machine
     and left up. Everything made is kept: stopped and started again, it goes on where it was.
