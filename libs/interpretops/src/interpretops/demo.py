@@ -165,7 +165,7 @@ def search_spec() -> SearchSpec:
 def propose_spec() -> ProposeSpec:
     """More answers to choose the strength by than by default, and fewer other balances to pick from.
 
-    At a budget of 4 % conditions fired on 4 to 5.5 % of requests that only sound risky (n 182), which is too
-    near the 5 % that may be lost.
+    At a budget of 4 % conditions fired on 4 to 5.5 % of requests that only sound risky (n 182), which is
+    too near the 5 % that may be lost.
     """
     return ProposeSpec(check_prompts=48, false_positive_budget=0.03, front_budgets=(0.015, 0.04))
