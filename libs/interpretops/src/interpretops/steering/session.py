@@ -132,7 +132,9 @@ class SteeringSession:
             prompts: Prompts; of prompts that have been read, `sites` must have been captured.
         """
         if isinstance(prompts, Batch):
-            where = self.sites[-1] if self.sites else Address("embeddings")
+            # A layer's end comes after every site within it.
+            last = max((site.layer or 0 for site in self.sites), default=None)
+            where = Address("embeddings") if last is None else Address("resid_post", last)
             self.model.capture(prompts, [where])
             return self.record
         self._rows = self._steered(len(prompts))
