@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+import pytest_asyncio
+from interpretops_platform.database.engine import Database
 from interpretops_platform.database.models import Artifact, Job, JobEvent, Outbox
 from interpretops_platform.database.session import system_session, tenant_session
 from interpretops_platform.errors import IdempotencyConflictError, NotFoundError, PlatformError
@@ -35,6 +37,15 @@ class ListBroker:
 
     def depth(self, queue):
         return self.waiting
+
+
+@pytest_asyncio.fixture
+async def impatient_database(settings):
+    """The same database, whose sessions may idle for a second in a transaction."""
+    impatient = settings.database.model_copy(update={"idle_in_transaction_seconds": 1})
+    pools = Database(settings.model_copy(update={"database": impatient}), name="impatient")
+    yield pools
+    await pools.close()
 
 
 @pytest.fixture
@@ -398,10 +409,12 @@ async def test_relays_side_by_side_share_the_work(database, new_job):
     assert sorted(hints) == sorted(ids)
 
 
-async def test_a_relay_frozen_in_its_transaction_loses_its_locks(database, new_job):
+async def test_a_relay_frozen_in_its_transaction_loses_its_locks(
+    database, impatient_database, new_job
+):
     job_id = await new_job()
     broker = ListBroker()
-    async with database.system() as frozen:
+    async with impatient_database.system() as frozen:
         await frozen.execute(select(Outbox.id).with_for_update())
         assert await relay(database, broker, hint_seconds=30) == 0
         for _ in range(400):

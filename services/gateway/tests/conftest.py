@@ -51,10 +51,7 @@ def settings(postgres_server):
     """Settings with a database that all these tests share; what keeps them apart is their tenants."""
     name = f"test_gateway_{uuid4().hex[:12]}"
     postgres_server.execute(f"CREATE DATABASE {name} TEMPLATE {postgres_server.template}")
-    made = postgres_server.settings(name)
-    # Nothing here freezes in a transaction, but a busy machine may seem to.
-    patient = made.database.model_copy(update={"idle_in_transaction_seconds": 60})
-    yield made.model_copy(update={"database": patient})
+    yield postgres_server.settings(name)
     postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -58,7 +58,6 @@ def running_edge(postgres_server, tmp_path_factory):
             "model": {"name": "tiny"},
             "redis": RedisSettings(url=_available("redis", _redis_url)),
             "security": SecuritySettings(pepper_file=folder / "peppers"),
-            "database": base.database.model_copy(update={"idle_in_transaction_seconds": 60}),
             "objects": ObjectsSettings(folder=folder / "objects"),
             "cache": CacheSettings(dir=folder / "cache"),
             "grpc": base.grpc.model_copy(update={"identity_keys": folder / "identity"}),

@@ -103,7 +103,9 @@ class PostgresServer:
                 owner_dsn=SecretStr(url.render_as_string(hide_password=False)),
                 app_password=SecretStr(self.passwords[APP_ROLE]),
                 system_password=SecretStr(self.passwords[SYSTEM_ROLE]),
-                idle_in_transaction_seconds=1,
+                # A busy machine may hold a test up inside a transaction; those of frozen processes
+                # set their own.
+                idle_in_transaction_seconds=60,
             ),
             jobs=JobsSettings(
                 lease_seconds=2,

@@ -61,7 +61,9 @@ async def platform(postgres_server, valkey, tmp_path):
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
     broker = RedisSettings(url=SecretStr(valkey.url), visibility_timeout_seconds=5)
-    settings = postgres_server.settings(name).model_copy(update={"redis": broker})
+    settings = postgres_server.settings(name)
+    impatient = settings.database.model_copy(update={"idle_in_transaction_seconds": 1})
+    settings = settings.model_copy(update={"redis": broker, "database": impatient})
     platform = Platform(settings, tmp_path)
     await platform.open()
     yield platform

@@ -141,10 +141,6 @@ class Installation:
                 "jobs": settings.jobs.model_copy(
                     update={"lease_seconds": 10, "heartbeat_seconds": 2}
                 ),
-                # Nothing here freezes in a transaction, but a busy machine may seem to.
-                "database": settings.database.model_copy(
-                    update={"idle_in_transaction_seconds": 60}
-                ),
                 "grpc": GrpcSettings(port=0, identity_keys=keys),
                 "cache": CacheSettings(dir=folder / "cache"),
                 "objects": ObjectsSettings(folder=folder / "objects"),
