@@ -101,21 +101,23 @@ async def test_figures_that_are_no_numbers_do_not_stop_the_report(run):
 
 
 async def test_the_time_left_is_that_of_the_stage(run, monkeypatch):
-    clock = iter([0.0, 10.0, 20.0, 100.0, 101.0])
+    clock = iter([0.0, 10.0, 20.0, 100.0, 101.0, 200.0, 202.0])
     said = []
 
     def handler(context):
         with monkeypatch.context() as frozen:
             frozen.setattr("interpretops_platform.jobs.worker.time.monotonic", lambda: next(clock))
             frozen.setattr(type(context), "check", lambda _: None)
-            for stage, done in (("a", 4), ("a", 6), ("a", 9), ("b", 0), ("b", 1)):
-                context.update(stage, done, 10)
+            reports = [("a", 4, 10), ("a", 6, 10), ("a", 9, 10), ("b", 0, 10), ("b", 1, 10)]
+            for report in (*reports, ("b", 1, 5), ("b", 2, 5)):
+                context.update(*report)
                 said.append(context.progress["seconds_left"])
         return JobResult()
 
     await run(handler)
-    # "a" was at 4 when it was first heard of: then 2 steps in 10 s, then 5 in 20 s.
-    assert said == [None, 20.0, 4.0, None, 9.0]
+    # "a" was at 4 when it was first heard of: then 2 steps in 10 s, then 5 in 20 s. Another total is
+    # other work, though the stage is called the same.
+    assert said == [None, 20.0, 4.0, None, 9.0, None, 6.0]
 
 
 async def test_an_error_keeps_the_field_at_fault(run):

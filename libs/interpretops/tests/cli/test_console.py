@@ -40,6 +40,17 @@ def test_a_stage_that_begins_anew_is_timed_anew(said) -> None:
     assert said(202, 1) == ["cards 1 of 12, 0:22 left"]
 
 
+def test_the_same_stage_of_other_work_is_timed_anew(said) -> None:
+    """Where reports are sampled, the first that is heard of need not be that of its beginning."""
+    said(0, 0)
+    said(100, 12)
+    assert said(200, 4) == ["cards 4 of 12"]
+    assert said(204, 5) == ["cards 5 of 12, 0:28 left"]
+    said(300, 12)
+    assert said(400, 12, total=20) == ["cards 12 of 20"]
+    assert said(404, 13, total=20) == ["cards 13 of 20, 0:28 left"]
+
+
 def test_steps_are_counted_to_their_total() -> None:
     seen = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from interp_engine import Address
-from interpretops.models import Batch
+from interpretops.models import Batch, site
 from interpretops.sae import TokenStream, TrainingRule, calibrate_thresholds, evaluation, new_sae
 from interpretops.sae.calibration import single_reading_agreement
 from interpretops.sae.evaluation import evaluate_dictionary
@@ -118,6 +118,29 @@ def test_what_sequences_share_is_run_once_and_no_figure_tells(tiny, monkeypatch)
     monkeypatch.setattr(evaluation, "shared_beginning", lambda *_: [])
     for found, limit in zip(shared, limits, strict=True):
         assert found == pytest.approx(figures(limit), rel=1e-4)
+
+
+@pytest.mark.parametrize("where", ["resid_post.1", "mlp_out.1", "attn_out.2", "mlp_out.0"])
+@pytest.mark.parametrize("turn", [[], list(range(40, 60))])
+def test_layers_before_a_dictionary_are_run_once_and_no_figure_tells(
+    make_tiny, monkeypatch, where, turn
+):
+    model, address = make_tiny("gemma2"), site(where)
+    stream = TokenStream.of([[*turn, *row] for row in map(_stream().row, range(12))], source="chat")
+    sae = _empty(model.d_model, torch.linspace(-1, 1, model.d_model))
+    runs = []
+
+    def figures():
+        with model.hooks() as hooks:
+            hooks.read("mlp_out.0", lambda _: runs.append(1))
+            found = evaluate_dictionary(model, {address: sae}, stream)[address].model_dump()
+        return [found[key] for key in ("ce_model", "ce_spliced", "ce_zero", "ce_mean", "fvu")]
+
+    found = figures()
+    spared = len(runs)
+    monkeypatch.setattr(evaluation, "_last_before", lambda _: -1)
+    assert found == pytest.approx(figures(), rel=1e-4)
+    assert (spared < len(runs) - spared) == (where != "mlp_out.0")
 
 
 def test_the_token_limit_is_kept(tiny):

@@ -67,6 +67,7 @@ class _Stage:
 
     name: str
     done: int
+    total: int
     began: float
 
     def seconds_left(self, done: int, total: int) -> float | None:
@@ -115,7 +116,7 @@ class JobContext:
         self._lease = claimed.lease
         self._cancelled = threading.Event()
         self._lost = threading.Event()
-        self._stage = _Stage("", 0, 0.0)
+        self._stage = _Stage("", 0, 0, 0.0)
         self.progress: JSON | None = None
         self.tenant_id: UUID = claimed.lease.tenant_id
         self.job_id = claimed.lease.job_id
@@ -135,8 +136,9 @@ class JobContext:
             HandBackError: When the worker shuts down and its patience is over.
             LeaseLostError: When another attempt took over.
         """
-        if stage != self._stage.name or done < self._stage.done:
-            self._stage = _Stage(stage, done, time.monotonic())
+        same = (stage, total) == (self._stage.name, self._stage.total)
+        if not same or (self.progress is not None and done < self.progress["done"]):
+            self._stage = _Stage(stage, done, total, time.monotonic())
         self.progress = {
             "stage": _storable(stage),
             "done": done,

@@ -46,6 +46,7 @@ class TerminalMonitor:
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
         self._begun: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, tuple[int, int]] = {}
         self._stopping = False
 
     def stop(self) -> None:
@@ -72,8 +73,10 @@ class TerminalMonitor:
 
     def _left(self, stage: str, done: int, total: int, now: float) -> str:
         """The time a stage still needs, at its pace since it was first heard of."""
-        if stage not in self._begun or done <= self._begun[stage][1]:
+        last_done, last_total = self._last.get(stage, (math.inf, total))
+        if done < last_done or total != last_total:
             self._begun[stage] = (now, done)  # its first report, or it began anew
+        self._last[stage] = (done, total)
         begun, before = self._begun[stage]
         if done == before or done >= total:
             return ""

@@ -3,6 +3,7 @@
 from interp_engine import Address
 
 from interpretops.models.batch import Batch, run_batched
+from interpretops.models.beginning import Beginning, shared_beginning
 from interpretops.models.forward import Forward
 from interpretops.models.generation import Step
 from interpretops.models.hooked import HookedModel
@@ -17,6 +18,7 @@ __all__ = [
     "SMOLLM2",
     "Address",
     "Batch",
+    "Beginning",
     "Chooser",
     "Forward",
     "HookedModel",
@@ -30,6 +32,7 @@ __all__ = [
     "common_prefix",
     "read_prompts",
     "run_batched",
+    "shared_beginning",
     "site",
     "whole_cache",
 ]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from interpretops.models.hooked import HookedModel
 
+WORTH_SHARING = 8
+"""Tokens below which going on from a cache, with its mask, costs what it spares."""
+
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     """Tokens that all rows begin with, leaving at least one token of every row."""
@@ -46,7 +49,8 @@ class Prefix:
     Attributes:
         length: Number of tokens.
         layers: Keys and values of each layer, `[rows, kv_heads, length, head_dim]`, of one row where all
-            prompts begin with the same.
+            prompts begin with the same. Layers that hooks kept from running hold zeros, whose length is
+            what masks are made from.
     """
 
     length: int
@@ -74,7 +78,12 @@ class Prefix:
                 cache=cache,
                 logits_to_keep=1,
             )
-        return cls(length, tuple((layer.keys, layer.values) for layer in cache.layers))
+        nothing = torch.zeros(len(batch), 1, length, 1, dtype=model.dtype, device=model.device)
+        layers = [(nothing, nothing)] * model.n_layers
+        for number, layer in enumerate(cache.layers):
+            if layer.keys is not None:
+                layers[number] = (layer.keys, layer.values)
+        return cls(length, tuple(layers))
 
     def cache(self, rows: int) -> DynamicCache:
         """A cache of this prefix for a batch of `rows`, which a forward may extend."""

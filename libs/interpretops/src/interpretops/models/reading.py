@@ -14,7 +14,7 @@ import torch
 from interpretops.errors import InterpretOpsError
 from interpretops.models.batch import Batch
 from interpretops.models.forward import Forward
-from interpretops.models.prefix import common_prefix, whole_cache
+from interpretops.models.prefix import WORTH_SHARING, common_prefix, whole_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
     from interpretops.models.hooked import HookedModel
-
-_WORTH_SHARING = 8
-"""Tokens: a forward of its own for fewer would cost more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -216,4 +213,4 @@ def _beginning(model: HookedModel, batch: Batch, again: int) -> list[int]:
         return []
     rows = _rows(batch)
     found = common_prefix(rows)[: max(0, min(map(len, rows)) - again)]
-    return found if len(found) >= _WORTH_SHARING else []
+    return found if len(found) >= WORTH_SHARING else []

@@ -15,9 +15,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from interpretops.errors import InterpretOpsError
-from interpretops.models import run_batched
+from interpretops.models import Beginning, run_batched
 from interpretops.progress import SILENT, Monitor
-from interpretops.tracing.beginning import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

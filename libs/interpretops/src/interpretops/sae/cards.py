@@ -9,10 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from interpretops.models import Batch, run_batched
+from interpretops.models import Batch, Beginning, run_batched
 from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.sae.activations import sequences_at_a_time
-from interpretops.tracing.beginning import Beginning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

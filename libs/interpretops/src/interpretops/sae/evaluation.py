@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from interp_engine import Address
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from interpretops.models import Batch, Forward, Prefix, run_batched
+from interpretops.models import Batch, Forward, Prefix, run_batched, shared_beginning
 from interpretops.progress import SILENT, Monitor, Steps
 from interpretops.sae.activations import sequences_at_a_time
 from interpretops.sae.calibration import single_reading_agreement
 from interpretops.sae.topk import TopKSAE
-from interpretops.tracing.beginning import shared_beginning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from interp_engine import Address
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from interpretops.models import HookedModel
     from interpretops.sae.module import SAE
@@ -73,16 +72,48 @@ class SiteEvaluation(BaseModel):
 
 
 @dataclass(frozen=True)
+class _Known:
+    """The residual stream at the end of a layer, where a run is the same as that of the unchanged model.
+
+    Attributes:
+        layer: The layer.
+        rows: `[tokens, d_model]` for each sequence.
+    """
+
+    layer: int
+    rows: list[Tensor]
+
+
+@dataclass(frozen=True)
 class _Clean:
     """What the unchanged model does on the text.
 
     Attributes:
         loss: `[sequences]`.
-        rows: Of each site, `[tokens, width]` for each sequence.
+        values: At each site, and at what comes before it, `[tokens, width]` for each sequence.
+        skip: Positions that are left as they are.
     """
 
     loss: Tensor
-    rows: dict[Address, list[Tensor]]
+    values: dict[Address, list[Tensor]]
+    skip: int
+
+    def rows(self, address: Address) -> list[Tensor]:
+        """What dictionaries of a site see, `[tokens, width]` float32 for each sequence."""
+        return [value[self.skip :].float() for value in self.values[address]]
+
+    def before(self, address: Address) -> _Known | None:
+        """What a run that changes a site may go on from; None where that is the beginning."""
+        layer = _last_before(address)
+        return None if layer < 0 else _Known(layer, self.values[Address("resid_post", layer)])
+
+
+def _last_before(address: Address) -> int:
+    """The last layer whose end comes before a change at a site; -1 where there is none."""
+    if address.layer is None or address.stream is not None:
+        return -1
+    layer: int = address.layer
+    return layer if address.name == "resid_post" else layer - 1
 
 
 @dataclass(frozen=True)
@@ -134,15 +165,16 @@ def evaluate_dictionary(
     found = {}
     for address, sae in saes.items():
         sae.to(model.device)
-        mean = torch.cat(clean.rows[address]).mean(0)
+        rows_seen = clean.rows(address)
+        mean = torch.cat(rows_seen).mean(0)
         losses = {}
         for name, replace in (
             ("spliced", lambda value, sae=sae: sae(value).to(value.dtype)),
             ("zero", torch.zeros_like),
             ("mean", lambda value, mean=mean: mean.to(value.dtype).expand_as(value)),
         ):
-            losses[name] = run.replaced(address, replace)
-        own = run.reconstructed(sae, clean.rows[address], mean)
+            losses[name] = run.replaced(address, replace, clean.before(address))
+        own = run.reconstructed(sae, rows_seen, mean)
         found[address] = SiteEvaluation(
             n_tokens=own.n_tokens,
             l0=own.l0,
@@ -155,7 +187,7 @@ def evaluate_dictionary(
             recovered_vs_zero=_recovered(clean.loss, losses["spliced"], losses["zero"], seed),
             recovered_vs_mean=_recovered(clean.loss, losses["spliced"], losses["mean"], seed),
             single_reading_f1=(
-                single_reading_agreement(sae, torch.cat(clean.rows[address])[:4096])
+                single_reading_agreement(sae, torch.cat(rows_seen)[:4096])
                 if isinstance(sae, TopKSAE)
                 else None
             ),
@@ -211,16 +243,20 @@ class _Runner:
     def clean(self, sites: Sequence[Address]) -> _Clean:
         """Losses of the unchanged model, and the activations at `sites`."""
         seen: dict[Address, Tensor] = {}
+        before = {layer for layer in map(_last_before, sites) if layer >= 0}
         with self._model.hooks() as hooks:
-            for address in sites:
+            for address in {*sites, *(Address("resid_post", layer) for layer in before)}:
                 hooks.keep(address, seen, address)
             found = self._run(seen)
         return _Clean(
             torch.stack([loss for loss, _ in found]),
-            {a: [values[a][self._skip :].float() for _, values in found] for a in sites},
+            {address: [values[address] for _, values in found] for address in seen},
+            self._skip,
         )
 
-    def replaced(self, address: Address, replace: Callable[[Tensor], Tensor]) -> Tensor:
+    def replaced(
+        self, address: Address, replace: Callable[[Tensor], Tensor], known: _Known | None
+    ) -> Tensor:
         """Losses `[sequences]` with a site's value replaced after the skipped positions."""
 
         def change(value: Tensor) -> Tensor:
@@ -228,7 +264,7 @@ class _Runner:
 
         with self._model.hooks() as hooks:
             hooks.write(address, change)
-            return torch.stack([loss for loss, _ in self._run({})])
+            return torch.stack([loss for loss, _ in self._run({}, known)])
 
     def reconstructed(self, sae: SAE, rows: list[Tensor], mean: Tensor) -> _Reconstruction:
         """Sparsity and error of a dictionary on the rows of its site, whose mean is `mean`."""
@@ -248,17 +284,20 @@ class _Runner:
             n_tokens, active / n_tokens, missed / total, float((~fired).float().mean())
         )
 
-    def _run(self, seen: dict[Address, Tensor]) -> list[tuple[Tensor, dict[Address, Tensor]]]:
+    def _run(
+        self, seen: dict[Address, Tensor], known: _Known | None = None
+    ) -> list[tuple[Tensor, dict[Address, Tensor]]]:
         """The loss of each sequence under the hooks in force, and what they put into `seen`."""
         found: dict[int, tuple[Tensor, dict[Address, Tensor]]] = {}
         for shared, chosen in self._groups:
-            begun = self._begin(shared, seen)
+            begun = self._begin(shared, seen, known, chosen)
 
             def run(
                 chunk: Sequence[int], begun: _Begun = begun
             ) -> list[tuple[Tensor, dict[Address, Tensor]]]:
                 rests = [self._rows[i][begun.prefix.length :] for i in chunk]
-                losses = begun.loss + self._losses(rests, begun.prefix)
+                with self._gone_on(known, chunk, slice(begun.prefix.length, None)):
+                    losses = begun.loss + self._losses(rests, begun.prefix)
                 self._steps.advance(len(chunk))
                 return [
                     (
@@ -275,14 +314,33 @@ class _Runner:
             found.update(zip(chosen, results, strict=True))
         return [found[i] for i in range(len(self._rows))]
 
-    def _begin(self, shared: list[int], seen: dict[Address, Tensor]) -> _Begun:
+    def _begin(
+        self,
+        shared: list[int],
+        seen: dict[Address, Tensor],
+        known: _Known | None,
+        rows: Sequence[int],
+    ) -> _Begun:
         nothing = Prefix(0, ())
         if not shared:
             return _Begun(nothing, torch.zeros(()), {})
         self._kept = torch.arange(len(shared) - 1, device=self._model.device)[None] < self._skip
-        prefix = Prefix.run(self._model, shared[:-1])
-        (loss,) = self._losses([shared], nothing)
+        with self._gone_on(known, rows[:1], slice(len(shared) - 1)):
+            prefix = Prefix.run(self._model, shared[:-1])
+        with self._gone_on(known, rows[:1], slice(len(shared))):
+            (loss,) = self._losses([shared], nothing)
         return _Begun(prefix, loss, {a: value[0, :-1] for a, value in seen.items()})
+
+    @contextmanager
+    def _gone_on(self, known: _Known | None, rows: Sequence[int], columns: slice) -> Iterator[None]:
+        """Forwards over these columns of some sequences begin where the stream is known."""
+        with self._model.hooks() as hooks:
+            if known is not None:
+                streams = [known.rows[i][columns] for i in rows]
+                hooks.resume(
+                    known.layer, torch.nn.utils.rnn.pad_sequence(streams, batch_first=True)
+                )
+            yield
 
     def _losses(self, rows: Sequence[list[int]], after: Prefix) -> Tensor:
         """Summed cross-entropy after each position that may be replaced, `[batch]`."""

@@ -83,7 +83,14 @@ def fit_gate(
 
     probe = Probe.of(journal.recall("the condition", fitted))
     check = Labelled.of(data.validation_risky, data.validation_harmless)
-    tokens = prompt_tokens(model, check.texts, layers, chat=goal.chat, monitor=monitor)
+    tokens = prompt_tokens(
+        model,
+        check.texts,
+        layers,
+        chat=goal.chat,
+        monitor=monitor,
+        stage="reading validation prompts",
+    )
     scores = probe.weights.scores(tokens)
     risky, harmless = check.by_kind(scores)
     known = [torch.cat(kind) for kind in zip(probe.harmless_scores, harmless, strict=True)]

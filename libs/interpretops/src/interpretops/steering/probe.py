@@ -20,7 +20,7 @@ import torch
 from interp_engine import Address
 
 from interpretops.errors import InterpretOpsError
-from interpretops.models import Batch, Prefix, common_prefix, run_batched
+from interpretops.models import Beginning, run_batched
 from interpretops.progress import SILENT, Monitor, Steps
 
 if TYPE_CHECKING:
@@ -381,6 +381,7 @@ def prompt_tokens(
     chat: bool = True,
     batch_size: int = 16,
     monitor: Monitor = SILENT,
+    stage: str = "reading prompts",
 ) -> PromptTokens:
     """What `resid_post` of some layers holds at the tokens of prompts.
 
@@ -393,23 +394,22 @@ def prompt_tokens(
         chat: Whether prompts are a user's turns, or plain text.
         batch_size: Prompts per forward.
         monitor: Receives progress.
+        stage: What progress calls this.
 
     Raises:
         InterpretOpsError: When an activation is not finite.
     """
     sites = {layer: Address("resid_post", layer) for layer in layers}
     rows = [model.token_ids(prompt, chat=chat) for prompt in prompts]
-    beginning = common_prefix(rows)
-    prefix = Prefix.run(model, beginning)
+    beginning = Beginning(model, rows, list(sites.values()))
     nothing = torch.zeros(0, model.d_model, dtype=torch.bfloat16, device=model.device)
-    shared = dict.fromkeys(layers, nothing)
-    if beginning:
-        alone = Batch.from_ids([beginning], pad_id=model.pad_id, device=model.device)
-        captured = model.capture(alone, list(sites.values()))
-        shared = {layer: captured[site][0, 1:].to(torch.bfloat16) for layer, site in sites.items()}
+    shared = {
+        layer: beginning.values[site][0, 1:].to(torch.bfloat16) if beginning.tokens else nothing
+        for layer, site in sites.items()
+    }
     # The first token is never read; where prompts share none, it is the first of each.
-    first = 0 if beginning else 1
-    ends = [max(first, len(row) - prefix.length) for row in rows]
+    first = 0 if beginning.tokens else 1
+    ends = [max(first, len(row) - len(beginning.tokens)) for row in rows]
     starts = [max(first, end - LONGEST) for end in ends]
     lengths = torch.tensor([end - start for start, end in zip(starts, ends, strict=True)])
     offsets = (lengths.cumsum(0) - lengths).tolist()
@@ -418,16 +418,10 @@ def prompt_tokens(
         for layer in layers
     }
     by_length = sorted(range(len(prompts)), key=lambda i: len(rows[i]))
-    steps = Steps(monitor, "reading prompts", len(prompts))
+    steps = Steps(monitor, stage, len(prompts))
 
     def run(chunk: Sequence[int]) -> list[None]:
-        batch = Batch.from_ids(
-            [rows[i][prefix.length :] for i in chunk],
-            pad_id=model.pad_id,
-            padding_side="right",
-            device=model.device,
-        )
-        captured = model.capture(batch, list(sites.values()), after=prefix)
+        captured = beginning.capture_rest([rows[i] for i in chunk])
         for layer, site in sites.items():
             found = captured[site].to("cpu", torch.bfloat16)
             for row, i in zip(found, chunk, strict=True):

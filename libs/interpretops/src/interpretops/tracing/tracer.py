@@ -14,9 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from interpretops.artifacts import ArtifactKind
 from interpretops.errors import InterpretOpsError
-from interpretops.models import Address, Batch, run_batched, site
+from interpretops.models import Address, Batch, Beginning, run_batched, site
 from interpretops.progress import SILENT
-from interpretops.tracing.beginning import Beginning
 from interpretops.tracing.plan import make_plan
 from interpretops.tracing.reader import INDEX, PROMPTS, TOKENS, Shard, Trace, TraceIndex
 from interpretops.tracing.spec import TraceSpec

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from interpretops.models import Address, Batch
-from interpretops.tracing.beginning import Beginning, shared_beginning
+from interpretops.models import Address, Batch, Beginning, shared_beginning
 
 from ..conftest import DEVICE
 

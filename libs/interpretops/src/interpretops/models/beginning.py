@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from interpretops.models import Batch, Prefix, common_prefix
+from interpretops.models.batch import Batch
+from interpretops.models.prefix import WORTH_SHARING, Prefix, common_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from interpretops.models import Address, HookedModel
+    from interp_engine import Address
 
-_WORTHWHILE = 8
-"""Tokens below which going on from a cache, with its mask, costs what it spares."""
+    from interpretops.models.hooked import HookedModel
+
 _WHOLE_ONLY = frozenset({"attn_probs", "attn_scores", "value"})
 """Sites that are put together from a forward over whole sequences."""
 
@@ -37,7 +38,7 @@ def shared_beginning(
     if recurrent or any(address.name in _WHOLE_ONLY for address in sites):
         return []
     found = common_prefix(_outermost(sequences))
-    return found if len(found) >= _WORTHWHILE else []
+    return found if len(found) >= WORTH_SHARING else []
 
 
 def _outermost(sequences: Iterable[list[int]]) -> tuple[list[int], list[int]]:
@@ -50,45 +51,60 @@ def _outermost(sequences: Iterable[list[int]]) -> tuple[list[int], list[int]]:
 
 
 class Beginning:
-    """Reads sites on sequences that begin alike; what they share is run when the first of them are read.
+    """Reads sites on sequences that begin alike; what they share is run when it is first needed.
 
     Args:
         model: The model.
         sequences: All that will be read.
         sites: Where to read; forwards stop after the last of them.
+
+    Attributes:
+        tokens: What all sequences begin with; none where sharing it spares nothing.
     """
 
     def __init__(
         self, model: HookedModel, sequences: Iterable[list[int]], sites: Sequence[Address]
     ) -> None:
         self._model, self._sites = model, list(sites)
-        self._tokens = shared_beginning(model, sequences, self._sites)
+        self.tokens = shared_beginning(model, sequences, self._sites)
 
     @cached_property
-    def _begun(self) -> tuple[Prefix, dict[Address, torch.Tensor]]:
-        values = self._model.capture(self._batch([self._tokens]), self._sites)
-        return Prefix.run(self._model, self._tokens), values
+    def values(self) -> dict[Address, torch.Tensor]:
+        """Activations of the shared tokens, `[1, seq, width of the site]`."""
+        return self._model.capture(self._batch([self.tokens]), self._sites)
 
-    def capture(
+    @cached_property
+    def _prefix(self) -> Prefix:
+        return Prefix.run(self._model, self.tokens)
+
+    def capture_rest(
         self, sequences: Sequence[Sequence[int]], *, width: int = 0
     ) -> dict[Address, torch.Tensor]:
-        """Activations of whole sequences, `[batch, seq, width of the site]`, padded on the right.
+        """Activations of what sequences have of their own, padded on the right.
 
         Values at padding positions are meaningless.
 
         Args:
-            sequences: Token ids.
+            sequences: Token ids, from the beginning.
             width: Tokens to pad to, if that is more than the longest sequence has.
+
+        Returns:
+            `[batch, seq less the shared tokens, width of the site]` each.
         """
-        if not self._tokens:
-            return self._model.capture(self._batch(sequences, width), self._sites)
-        prefix, before = self._begun
-        rest = [sequence[prefix.length :] for sequence in sequences]
-        batch = self._batch(rest, max(0, width - prefix.length))
-        found = self._model.capture(batch, self._sites, after=prefix)
+        shared = len(self.tokens)
+        rest = self._batch([sequence[shared:] for sequence in sequences], max(0, width - shared))
+        return self._model.capture(rest, self._sites, after=self._prefix if shared else None)
+
+    def capture(
+        self, sequences: Sequence[Sequence[int]], *, width: int = 0
+    ) -> dict[Address, torch.Tensor]:
+        """Activations of whole sequences, `[batch, seq, width of the site]`; see `capture_rest`."""
+        rest = self.capture_rest(sequences, width=width)
+        if not self.tokens:
+            return rest
         return {
-            address: torch.cat([before[address].expand(len(rest), -1, -1), values], dim=1)
-            for address, values in found.items()
+            address: torch.cat([self.values[address].expand(len(values), -1, -1), values], dim=1)
+            for address, values in rest.items()
         }
 
     def _batch(self, rows: Sequence[Sequence[int]], width: int = 0) -> Batch:
