@@ -89,11 +89,11 @@ def test_memory_running_out_halves_the_batch(tiny, monkeypatch):
     real = tiny.capture
     refused = []
 
-    def small_only(batch, sites):
+    def small_only(batch, sites, after):
         if len(batch) > 2:
             refused.append(len(batch))
             raise torch.OutOfMemoryError("out of memory")
-        return real(batch, sites)
+        return real(batch, sites, after=after)
 
     monkeypatch.setattr(tiny, "capture", small_only)
     rows = source.rows(0, source.n_rows)
