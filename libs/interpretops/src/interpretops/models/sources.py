@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import struct
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 BUILTIN = "builtin:"
 SMOLLM2 = f"{BUILTIN}smollm2-135m-instruct"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_CONVERTING = threading.Lock()
+"""Converting replaces functions of a library for a while, so one thread does it at a time."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +207,14 @@ def _converted(path: Path, cache_dir: Path) -> Path:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     folder = cache_dir / "models" / f"{path.stem}-{digest}"
-    if folder.is_dir():
-        return folder
+    with _CONVERTING:
+        if not folder.is_dir():
+            _convert(path, folder)
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Put the safetensors of a GGUF file into a folder, which then appears as a whole."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
@@ -231,11 +240,10 @@ def _converted(path: Path, cache_dir: Path) -> Path:
         raise InterpretOpsError(
             f"{path} could not be converted ({_first_line(error)})",
             fix="check that it is a whole GGUF file of a model that transformers supports, and that "
-            f"{cache_dir} is writable with room for its weights as float32",
+            f"{folder.parent} is writable with room for its weights as float32",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 @contextmanager
