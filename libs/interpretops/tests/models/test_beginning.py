@@ -30,6 +30,7 @@ def test_all_that_is_shared_is_found(tiny) -> None:
     assert shared_beginning(tiny, iter(SEQUENCES), SITES) == SHARED
     assert shared_beginning(tiny, [*SEQUENCES, SHARED], SITES) == SHARED[:-1]
     assert shared_beginning(tiny, [*SEQUENCES, [40, 41, 99]], SITES) == []
+    assert shared_beginning(tiny, [], SITES) == []
 
 
 def test_nothing_is_shared_where_a_cache_does_not_hold_all(tiny, monkeypatch) -> None:

@@ -113,7 +113,7 @@ def test_what_sequences_share_is_run_once_and_no_figure_tells(tiny, monkeypatch)
         return (found.n_tokens, found.fvu, *losses, share.value, share.low, share.high)
 
     within_a_turn = 5 + sum(len(stream.row(i)) for i in range(3))
-    limits = (1000, within_a_turn)
+    limits = (1000, within_a_turn, 10)
     shared = [figures(limit) for limit in limits]
     monkeypatch.setattr(evaluation, "shared_beginning", lambda *_: [])
     for found, limit in zip(shared, limits, strict=True):

@@ -42,9 +42,12 @@ def shared_beginning(
 
 
 def _outermost(sequences: Iterable[list[int]]) -> tuple[list[int], list[int]]:
-    """The first and the last sequence in alphabetical order: all others begin as these two do."""
+    """The first and the last sequence in alphabetical order: all others begin as these two do.
+
+    Both are empty where there are none.
+    """
     ordered = iter(sequences)
-    first = last = next(ordered)
+    first = last = next(ordered, [])
     for sequence in ordered:
         first, last = min(first, sequence), max(last, sequence)
     return first, last

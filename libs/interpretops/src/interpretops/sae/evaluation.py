@@ -290,6 +290,8 @@ class _Runner:
         """The loss of each sequence under the hooks in force, and what they put into `seen`."""
         found: dict[int, tuple[Tensor, dict[Address, Tensor]]] = {}
         for shared, chosen in self._groups:
+            if not chosen:
+                continue
             begun = self._begin(shared, seen, known, chosen)
 
             def run(
