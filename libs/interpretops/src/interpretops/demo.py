@@ -31,7 +31,8 @@ BARE, DRESSED = 600, 600
 """Attacks that a condition is fitted to, beside their twins: some bare, as many dressed.
 
 The area under the ROC curve out of fold is .912 and .911 (two seeds; validation .934 and .931). It is .913
-with 1,000 of each, which take a minute more to read, and .907 with 400 (validation .925 and .922).
+(one seed) with 1,000 of each, which take a minute more to read, and .907 (both) with 400 (validation .925
+and .922).
 """
 CHECKED = 200
 """Attacks of the validation split, bare and dressed each, that set the threshold beside their twins."""
@@ -150,7 +151,7 @@ def dictionary_spec(n_layers: int) -> DictionarySpec:
 
 
 def search_spec() -> SearchSpec:
-    """A search of a minute or two on two cores."""
+    """A search of two to three minutes on two cores."""
     return SearchSpec(
         pairs=44,
         held_out=20,

@@ -250,8 +250,9 @@ def _convert(path: Path, folder: Path) -> None:
 def _reading_once() -> Iterator[None]:
     """Keep what reading a GGUF file finds, until the end of the block.
 
-    Transformers parses the file for the configuration, the weights and the tokenizer, each time a
-    whole vocabulary, and makes the map of names anew for every module: most of a conversion's time.
+    For one thread at a time, which holds `_CONVERTING`. Transformers parses the file for the
+    configuration, the weights and the tokenizer, each time a whole vocabulary, and makes the map of
+    names anew for every module: most of a conversion's time.
     """
     found = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
     try:
