@@ -105,11 +105,13 @@ async def rate(
 ) -> dict[str, float]:
     """Requests per second and latencies (ms) over so many connections; the first second warms up."""
     taken: list[float] = []
+    opened = [Connection(address, key) for _ in range(connections)]
+    for connection in opened:
+        await ask(connection)  # one by one: a burst of new ones would all go to one process
     counted_from = time.perf_counter() + 1
     end = counted_from + seconds
 
-    async def drive() -> None:
-        connection = Connection(address, key)
+    async def drive(connection: Connection) -> None:
         while (began := time.perf_counter()) < end:
             status, body = await ask(connection)
             if status >= 300:
@@ -117,7 +119,7 @@ async def rate(
             if began >= counted_from:
                 taken.append(time.perf_counter() - began)
 
-    await asyncio.gather(*(drive() for _ in range(connections)))
+    await asyncio.gather(*(drive(connection) for connection in opened))
     return {
         "per_second": len(taken) / seconds,
         "p50_ms": quantile(taken, 0.5) * 1000,

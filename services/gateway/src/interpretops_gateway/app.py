@@ -47,7 +47,10 @@ if TYPE_CHECKING:
     from interpretops_platform.settings import Settings
     from starlette.responses import Response
 
+# What is asked most comes first: a request is tried against one route after another.
 _ROUTERS = (
+    jobs.routes,
+    operations.routes,
     work.routes,
     policies.routes,
     drift.routes,
@@ -55,7 +58,6 @@ _ROUTERS = (
     playground.routes,
     models.routes,
     openai.routes,
-    jobs.routes,
     artifacts.routes,
     names.routes,
     samples.routes,
@@ -64,7 +66,6 @@ _ROUTERS = (
     keys.routes,
     tenant.routes,
     audit.routes,
-    operations.routes,
 )
 
 

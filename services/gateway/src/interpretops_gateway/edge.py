@@ -101,7 +101,8 @@ async def open_edge(settings: Settings) -> AsyncIterator[Edge]:
         )
 
 
-def _edge(request: Request) -> Edge:
+# Not a plain function: those are called in a thread each.
+async def _edge(request: Request) -> Edge:
     edge: Edge = request.app.state.edge
     return edge
 

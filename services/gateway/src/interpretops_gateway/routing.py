@@ -38,7 +38,7 @@ _BEARER = HTTPBearer(
 )
 
 
-def _everybody() -> None:
+async def _everybody() -> None:
     """Marks a route that asks nobody who they are."""
 
 

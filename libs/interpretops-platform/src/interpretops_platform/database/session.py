@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from interpretops_platform.database.engine import Database
+
+_SET_TENANT = select(func.set_config("app.tenant_id", bindparam("tenant"), True))
 
 
 @asynccontextmanager
@@ -28,7 +30,7 @@ async def tenant_session(database: Database, tenant_id: UUID) -> AsyncIterator[A
         tenant_id: Whom the work is for; it comes from the authenticated caller or a claimed job.
     """
     async with database.app() as session, session.begin():
-        await session.execute(select(func.set_config("app.tenant_id", str(tenant_id), True)))
+        await session.execute(_SET_TENANT, {"tenant": str(tenant_id)})
         yield session
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
@@ -75,6 +76,7 @@ def configure_tracing(service: str, settings: TelemetrySettings) -> TracerProvid
     return provider
 
 
+@cache
 def tracer() -> Tracer:
     """Makes the spans of this library; without `configure_tracing` they cost and carry nothing."""
     return trace.get_tracer("interpretops_platform")

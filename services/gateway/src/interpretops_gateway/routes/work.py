@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 import grpc
@@ -84,6 +85,7 @@ class Submission(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Wishes:
     """What the headers of a submission ask for.
 
@@ -92,27 +94,30 @@ class Wishes:
         wait: Seconds to wait for its end.
     """
 
-    def __init__(
-        self,
-        idempotency_key: Annotated[
-            str | None,
-            Header(
-                pattern="^[!-~]{1,255}$",
-                description="Submissions under one key are one job, so that a request whose answer "
-                "was lost can be repeated.",
-            ),
-        ] = None,
-        prefer: Annotated[
-            str | None,
-            Header(description="`wait=60` answers in full if the job ends within a minute."),
-        ] = None,
-    ) -> None:
-        self.key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
-        found = _WAIT.search(prefer or "")
-        self.wait = int(found[1]) if found else 0
+    key: str
+    wait: int
 
 
-WishesDep = Annotated[Wishes, Depends()]
+async def _wishes(
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            pattern="^[!-~]{1,255}$",
+            description="Submissions under one key are one job, so that a request whose answer "
+            "was lost can be repeated.",
+        ),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        Header(description="`wait=60` answers in full if the job ends within a minute."),
+    ] = None,
+) -> Wishes:
+    found = _WAIT.search(prefer or "")
+    key = uuid.uuid4().hex if idempotency_key is None else idempotency_key
+    return Wishes(key, int(found[1]) if found else 0)
+
+
+WishesDep = Annotated[Wishes, Depends(_wishes)]
 
 
 class TraceResult(BaseModel):
