@@ -118,7 +118,7 @@ def _run(bench: Workbench, folder: Path) -> RiskCardArtifact:
         _step(5, "Evaluation: on topics and wrappers that fitting never saw")
         runtime = bench.config.runtime
         measured = EvalSpec(
-            batch_size=48,
+            batch_size=96,
             comparison_prompts=16,
             price_per_hour=runtime.price_per_hour,
             currency=runtime.currency,

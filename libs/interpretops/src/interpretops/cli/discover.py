@@ -81,6 +81,7 @@ def sae_train(
     ] = None,
     k: Annotated[int, typer.Option(help="Active features per token (topk, batch_topk).")] = 32,
     tokens: Annotated[int, typer.Option(help="Activations to train on, per layer.")] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Activations per step of training.")] = 2048,
     seed: Annotated[int, typer.Option(help="Seed of weights and of the data's order.")] = 0,
     out_dir: OutOption = None,
 ) -> None:
@@ -111,6 +112,7 @@ def sae_train(
         d_sae=features,
         k=k,
         tokens=tokens,
+        batch=batch,
         seed=seed,
     )
     with watching() as monitor:

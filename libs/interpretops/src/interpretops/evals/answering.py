@@ -18,7 +18,7 @@ from interpretops.models import read_prompts, run_batched
 from interpretops.steering import SteeringSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from interpretops.evals.arms import Arm
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     Say = Callable[..., None]
     """Reports the same step again, with live figures."""
+    _Given = tuple[list[int], float | None]
+    """An answer's tokens, and how likely the bare model finds them (see `Answer.loss`)."""
 
 
 _OWN = 8  # of the bare model's answers per suite: what it finds plausible needs no more
@@ -118,6 +120,31 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class _Chunk:
+    """Prompts of a suite that are answered together.
+
+    Attributes:
+        loaded: The suite.
+        prompts: Some of its prompts.
+        read: The same, as the unsteered model read them.
+        after: Reports of the chunk's steps after so many answers.
+    """
+
+    loaded: LoadedSuite
+    prompts: Sequence[Prompt]
+    read: ReadPrompts
+    after: Callable[[int], Say]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def texts(self, rows: Sequence[int] | None = None) -> list[str]:
+        """The text of every prompt, or of those in some rows."""
+        chosen = self.prompts if rows is None else [self.prompts[row] for row in rows]
+        return [prompt.text for prompt in chosen]
+
+
+@dataclass(frozen=True)
 class Answering:
     """Puts prompts to arms.
 
@@ -169,83 +196,97 @@ class Answering:
         arms: Sequence[Arm],
         loaded: LoadedSuite,
         after: Callable[[int], Say],
-        chunk: Sequence[Prompt],
+        prompts: Sequence[Prompt],
     ) -> list[list[Answer]]:
         """What each arm answers to each prompt. The prompts are read once, for all of them."""
         sites = [site for arm in arms for site in arm.sites(self.model, self.dictionary)]
         read = read_prompts(
             self.model,
-            self.model.encode([prompt.text for prompt in chunk], chat=loaded.suite.chat),
+            self.model.encode([prompt.text for prompt in prompts], chat=loaded.suite.chat),
             again=max(1 if arm.policy is None else arm.policy.tail or 1 for arm in arms),
             sites=list(dict.fromkeys(sites)),
         )
+        chunk = _Chunk(loaded, prompts, read, after)
         made: dict[str, list[Answer]] = {}
         for arm in arms:
-            say = after(len(made) * len(chunk))
             if arm.policy is None:
-                made[arm.name] = self._unsteered(arm, loaded, say, chunk, read)
-                continue
+                made[arm.name] = self._unsteered(arm, chunk, chunk.after(len(made) * len(prompts)))
+        if policies := {arm: arm.policy for arm in arms if arm.policy is not None}:
             own = made.get(BASELINE.name) or [
-                self.answers[BASELINE.name, loaded.suite.name, prompt.id] for prompt in chunk
+                self.answers[BASELINE.name, loaded.suite.name, prompt.id] for prompt in prompts
             ]
-            made[arm.name] = self._steered(arm, arm.policy, loaded, say, chunk, read, own)
-        return [list(answers) for answers in zip(*made.values(), strict=True)]
+            say = chunk.after(len(made) * len(prompts))
+            made |= self._steered(policies, chunk, own, say)
+        return [list(answers) for answers in zip(*(made[a.name] for a in arms), strict=True)]
 
-    def _unsteered(
-        self, arm: Arm, loaded: LoadedSuite, say: Say, chunk: Sequence[Prompt], read: ReadPrompts
-    ) -> list[Answer]:
+    def _unsteered(self, arm: Arm, chunk: _Chunk, say: Say) -> list[Answer]:
         """Answers of the bare model, or of the model under a system prompt."""
-        asked: Batch | ReadPrompts = read
+        asked: Batch | ReadPrompts = chunk.read
         if arm.system is not None:
-            texts = [prompt.text for prompt in chunk]
-            asked = self.model.encode(texts, chat=loaded.suite.chat, system=arm.system)
-        ids = self._collected(self.model.stream(asked, self._tokens(loaded)), len(chunk), say)
+            asked = self.model.encode(
+                chunk.texts(), chat=chunk.loaded.suite.chat, system=arm.system
+            )
+        ids = self._collected(self.model.stream(asked, self._tokens(chunk)), len(chunk), say)
         weighed = ids
         if arm is BASELINE:  # some of its answers show what it finds plausible
-            some = {prompt.id for prompt in spread(loaded.prompts.prompts, _OWN)}
-            weighed = [x if p.id in some else [] for p, x in zip(chunk, ids, strict=True)]
-        unmoved = [0.0] * len(chunk)
-        return self._made(arm, loaded, chunk, ids, answer_losses(read, weighed), unmoved)
+            some = {prompt.id for prompt in spread(chunk.loaded.prompts.prompts, _OWN)}
+            weighed = [x if p.id in some else [] for p, x in zip(chunk.prompts, ids, strict=True)]
+        losses = answer_losses(chunk.read, weighed)
+        given = dict(enumerate(zip(ids, losses, strict=True)))
+        return list(self._made(arm, chunk, given, [0.0] * len(chunk)).values())
 
     def _steered(
-        self,
-        arm: Arm,
-        policy: Policy,
-        loaded: LoadedSuite,
-        say: Say,
-        chunk: Sequence[Prompt],
-        read: ReadPrompts,
-        own: Sequence[Answer],
-    ) -> list[Answer]:
-        """Answers under a policy. Where it does not act they are the baseline's own.
+        self, policies: Mapping[Arm, Policy], chunk: _Chunk, own: Sequence[Answer], say: Say
+    ) -> dict[str, list[Answer]]:
+        """Answers under policies, by arm; where one does not act they are the baseline's own.
 
         The model is then left as it is, so that answering anew would take the time again and show
-        nothing but how rounding depends on what else is in a batch.
+        nothing but how rounding depends on what else is in a batch. All that do act are answered
+        together, each row under its own policy.
         """
-        with SteeringSession(self.model, policy, dictionary=self.dictionary) as session:
-            rows = [row for row, record in enumerate(session.decide(read)) if record.fired]
-        still = {"kl": 0.0} if Metric.KL_TO_BASE in loaded.suite.metrics else {}
-        found = [answer.model_copy(update={"arm": arm.name, "figures": still}) for answer in own]
-        if not rows:
-            return found
-        acted, said = [chunk[row] for row in rows], read.rows(rows)
-        always = policy.unconditional()
-        asked: Batch | ReadPrompts = said
-        if always.tail is None:
-            texts = [prompt.text for prompt in acted]
-            asked = self.model.encode(texts, chat=loaded.suite.chat)
-        with SteeringSession(self.model, always, dictionary=self.dictionary) as session:
-            ids = self._collected(session.stream(asked, self._tokens(loaded)), len(acted), say)
-        moved = self._divergences(arm, loaded, say, acted, [own[row].text for row in rows])
-        losses = answer_losses(said, ids)
-        made = self._made(arm, loaded, acted, ids, losses, moved, fired=True)
-        for row, answer in zip(rows, made, strict=True):
-            found[row] = answer
-        return found
+        acting: list[tuple[Arm, int, Policy]] = []
+        for arm, policy in policies.items():
+            with SteeringSession(self.model, policy, dictionary=self.dictionary) as session:
+                record = session.decide(chunk.read)
+            always = policy.unconditional()
+            acting += [(arm, row, always) for row, seen in enumerate(record) if seen.fired]
+        given: dict[Arm, dict[int, _Given]] = {arm: {} for arm in policies}
+        for anew in (False, True):
+            group = [(a, row, policy) for a, row, policy in acting if (policy.tail is None) == anew]
+            steer = partial(self._answered, chunk, say, anew)
+            found = run_batched(
+                [(r, policy) for _, r, policy in group], steer, self.spec.batch_size
+            )
+            for (arm, row, _), answer in zip(group, found, strict=True):
+                given[arm][row] = answer
+        still = {"kl": 0.0} if Metric.KL_TO_BASE in chunk.loaded.suite.metrics else {}
+        answers: dict[str, list[Answer]] = {}
+        for arm, rows in given.items():
+            moved = self._divergences(arm, chunk, {row: own[row].text for row in rows}, say)
+            acted = self._made(arm, chunk, rows, moved, fired=True)
+            update = {"arm": arm.name, "figures": still}
+            answers[arm.name] = [
+                acted.get(row) or answer.model_copy(update=update) for row, answer in enumerate(own)
+            ]
+        return answers
 
-    def _tokens(self, loaded: LoadedSuite) -> int:
+    def _answered(
+        self, chunk: _Chunk, say: Say, anew: bool, part: Sequence[tuple[int, Policy]]
+    ) -> list[_Given]:
+        """What rows answer, each under its policy; one that acts before a prompt's tail reads it `anew`."""
+        rows = [row for row, _ in part]
+        said = chunk.read.rows(rows)
+        asked: Batch | ReadPrompts = said
+        if anew:
+            asked = self.model.encode(chunk.texts(rows), chat=chunk.loaded.suite.chat)
+        policies = [policy for _, policy in part]
+        with SteeringSession(self.model, policies, dictionary=self.dictionary) as session:
+            ids = self._collected(session.stream(asked, self._tokens(chunk)), len(part), say)
+        return list(zip(ids, answer_losses(said, ids), strict=True))
+
+    def _tokens(self, chunk: _Chunk) -> int:
         """Tokens per answer."""
-        compared = {Metric.EXACT_MATCH, Metric.BLEU} & set(loaded.suite.metrics)
+        compared = {Metric.EXACT_MATCH, Metric.BLEU} & set(chunk.loaded.suite.metrics)
         return self.spec.max_new_tokens_qa if compared else self.spec.max_new_tokens
 
     def _collected(self, steps: Iterator[Step], rows: int, say: Say) -> list[list[int]]:
@@ -261,57 +302,49 @@ class Answering:
     def _made(
         self,
         arm: Arm,
-        loaded: LoadedSuite,
-        chunk: Sequence[Prompt],
-        ids: Sequence[Sequence[int]],
-        losses: Sequence[float | None],
+        chunk: _Chunk,
+        given: Mapping[int, _Given],
         divergences: Sequence[float],
         *,
         fired: bool = False,
-    ) -> list[Answer]:
-        """The answers that were generated, scrubbed."""
-        kept = Metric.KL_TO_BASE in loaded.suite.metrics
-        found = []
-        for prompt, answer, loss, kl in zip(chunk, ids, losses, divergences, strict=True):
-            text, redactions = self._scrubbed(self.model.text(answer))
-            found.append(
-                Answer(
-                    arm=arm.name,
-                    suite=loaded.suite.name,
-                    id=prompt.id,
-                    text=text,
-                    fired=fired,
-                    figures={"kl": kl} if kept else {},
-                    loss=loss,
-                    redactions=redactions,
-                )
+    ) -> dict[int, Answer]:
+        """The answers that were generated, scrubbed, by row."""
+        suite = chunk.loaded.suite
+        kept = Metric.KL_TO_BASE in suite.metrics
+        found = {}
+        for (row, (ids, loss)), kl in zip(given.items(), divergences, strict=True):
+            text, redactions = self._scrubbed(self.model.text(ids))
+            found[row] = Answer(
+                arm=arm.name,
+                suite=suite.name,
+                id=chunk.prompts[row].id,
+                text=text,
+                fired=fired,
+                figures={"kl": kl} if kept else {},
+                loss=loss,
+                redactions=redactions,
             )
         return found
 
     def _divergences(
-        self,
-        arm: Arm,
-        loaded: LoadedSuite,
-        say: Say,
-        chunk: Sequence[Prompt],
-        own: Sequence[str],
+        self, arm: Arm, chunk: _Chunk, own: Mapping[int, str], say: Say
     ) -> list[float]:
         """How far an arm's predictions are from the bare model's along its answers; 0 if not asked."""
-        if Metric.KL_TO_BASE not in loaded.suite.metrics:
-            return [0.0] * len(chunk)
+        suite = chunk.loaded.suite
+        if Metric.KL_TO_BASE not in suite.metrics:
+            return [0.0] * len(own)
 
-        def measure(part: Sequence[tuple[Prompt, str]]) -> list[float]:
+        def measure(rows: Sequence[int]) -> list[float]:
             say()
             return kl_to_base(
                 self.model,
-                [prompt.text for prompt, _ in part],
-                [text for _, text in part],
+                chunk.texts(rows),
+                [own[row] for row in rows],
                 partial(arm.steering, self.model, self.dictionary),
-                chat=loaded.suite.chat,
+                chat=suite.chat,
             )
 
-        size = texts_at_a_time(self.model, len(chunk))
-        return run_batched(list(zip(chunk, own, strict=True)), measure, size)
+        return run_batched(list(own), measure, texts_at_a_time(self.model, len(own)))
 
     def _score(
         self,

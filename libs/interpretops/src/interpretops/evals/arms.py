@@ -40,7 +40,7 @@ _PROBES = 32  # prompts per side: enough for a mean
 _AT_ONCE = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
     """One way of running the model."""
 

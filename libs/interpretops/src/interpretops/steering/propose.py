@@ -64,7 +64,7 @@ REFERENCE_PROMPTS = 160
 """So many prompts of each kind tell what a policy sees of ordinary traffic."""
 DEGENERATION_BUDGET = 0.02
 """Rise of the share of degenerate answers above which a strength is too much."""
-_AT_ONCE = 32
+_AT_ONCE = 64
 
 
 def propose_policy(
