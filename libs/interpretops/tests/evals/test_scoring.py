@@ -69,6 +69,19 @@ def test_metric_that_was_not_judged_is_an_error_not_a_zero() -> None:
         scoring.value_of(Metric.TOXICITY_RATE, COMPLIED, COMPLIED)
 
 
+def test_the_interval_of_a_small_bleu_speaks_of_what_was_seen() -> None:
+    scores = [0.01, 0.02, 0.03, 0.01, 0.02, 0.03, 0.02, 0.02]
+    table = [(score, score) for score in scores]
+    bounds = scoring.bounds_of(Metric.BLEU, table)
+    assert bounds == (0.0, 0.03)
+    loss = scoring.loss_of(table, bounds=bounds)
+    assert loss.value == 0.0
+    assert -0.5 < loss.low < 0.0 < loss.high < 0.5
+    assert scoring.loss_of(table).high > 0.8  # as if one whole sentence had been lost
+    assert scoring.bounds_of(Metric.BLEU, [(0.0, 0.0)]) == (0.0, 1.0)
+    assert scoring.bounds_of(Metric.EXACT_MATCH, [(0.0, 0.0)]) == (0.0, 1.0)
+
+
 def test_bleu_is_one_for_the_reference_and_near_zero_for_another_text() -> None:
     reference = ["the cat sat on the mat today"]
     assert scoring.sentence_bleu(reference[0], reference) == pytest.approx(1.0)

@@ -230,7 +230,8 @@ def _lost_answers(
     for metric in (Metric.EXACT_MATCH, Metric.BLEU):
         if metric in loaded.suite.metrics:
             table = scoring.paired(metric, paired.after, paired.before)
-            found[str(metric)] = scoring.loss_of(table, clusters=clusters, seed=seed)
+            bounds = scoring.bounds_of(metric, table)
+            found[str(metric)] = scoring.loss_of(table, clusters=clusters, bounds=bounds, seed=seed)
     return found
 
 

@@ -103,6 +103,17 @@ def paired(
     ]
 
 
+def bounds_of(metric: Metric, table: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The range that a metric's values lie in: 0 to 1 for shares, what was seen for BLEU.
+
+    BLEU of sentences against short references is all near 0, where half a pseudo-observation at 1
+    would outweigh every sentence, and the interval would speak of it alone.
+    """
+    if metric is not Metric.BLEU:
+        return 0.0, 1.0
+    return 0.0, max((value for pair in table for value in pair), default=0.0) or 1.0
+
+
 def defense_efficacy(
     answers: Sequence[Verdict],
     baselines: Sequence[Verdict],
@@ -134,10 +145,11 @@ def loss_of(
     table: Sequence[tuple[float, float]],
     *,
     clusters: Sequence[str] | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
 ) -> Estimate:
-    """Relative loss of a benign score in 0..1 where more is better."""
-    return bootstrap(table, relative_drop, clusters=clusters, seed=seed)
+    """Relative loss of a benign score where more is better."""
+    return bootstrap(table, relative_drop, clusters=clusters, bounds=bounds, seed=seed)
 
 
 def perplexity(log_losses: Sequence[float], tokens: Sequence[int], *, seed: int = 0) -> Estimate:

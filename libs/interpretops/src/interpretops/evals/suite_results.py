@@ -55,11 +55,11 @@ def suite_result(evidence: Evidence, loaded: LoadedSuite) -> SuiteResult:
 def metric_pair(metric: Metric, paired: PairedVerdicts, *, seed: int) -> MetricPair:
     """A metric on generated answers, before and after; topics are resampled together."""
     table = scoring.paired(metric, paired.after, paired.before)
-    clusters = paired.clusters
+    clusters, bounds = paired.clusters, scoring.bounds_of(metric, table)
     return MetricPair(
-        baseline=bootstrap([b for b, _ in table], clusters=clusters, seed=seed),
-        steered=bootstrap([a for _, a in table], clusters=clusters, seed=seed),
-        change=scoring.change(table, clusters=clusters, seed=seed),
+        baseline=bootstrap([b for b, _ in table], clusters=clusters, bounds=bounds, seed=seed),
+        steered=bootstrap([a for _, a in table], clusters=clusters, bounds=bounds, seed=seed),
+        change=scoring.change(table, clusters=clusters, bounds=bounds, seed=seed),
     )
 
 
