@@ -96,8 +96,11 @@ class Steering(steering_service_pb2_grpc.SteeringServiceServicer):
         if request.policy.WhichOneof("source") == "artifact":
             answer.policy.meta.id = "from-artifact"
             return answer
-        content = yaml.safe_load(request.policy.yaml)
-        name = content.get("meta", {}).get("id")
+        try:
+            content = yaml.safe_load(request.policy.yaml)
+            name = content.get("meta", {}).get("id")
+        except (yaml.YAMLError, AttributeError):
+            name = None
         if name is None:
             answer.problems.add(field="meta.id", line=1, problem="is missing", fix="name it")
         else:

@@ -41,6 +41,17 @@ async def test_cancelling_ends_a_queued_job_and_can_be_repeated(
         assert answer.json()["state"] == "CANCELLED"
 
 
+async def test_a_misspelt_filter_is_refused_and_not_ignored(edge, admin):
+    wrong = await edge.get("/jobs?kind=trace&stat=FAILED", headers=admin)
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "stat")
+    assert "it has cursor, kind, limit, state" in wrong.json()["detail"]
+    assert wrong.json()["errors"][0]["where"] == "query"
+    assert (await edge.get("/jobs?stat=FAILED")).status_code == 401  # the caller comes first
+    assert (await edge.get("/healthz?deep=1")).status_code == 422
+    wrong = await edge.get("/v1/models?limit=1", headers=admin)
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "limit")
+
+
 async def test_what_was_cancelled_is_asked_for_again_once(edge, admin, database, tenant_id):
     job_id = await queued(database, tenant_id)
     refused = await edge.post(f"/jobs/{job_id}/retry", headers=admin)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from fastapi import APIRouter, Depends, Security, params
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from interpretops_platform.rpc.call import acting_as
 from interpretops_platform.rpc.problems import Problem
 from interpretops_platform.security.principal import Scope
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -82,12 +84,18 @@ class EdgeRoute(APIRoute):
         options["responses"] = {**_responses(path, access), **given}
         super().__init__(path, endpoint, **options)
         self.access = access
+        self._query = sorted(
+            field.alias
+            for field in get_flat_params(self.dependant)
+            if isinstance(field.field_info, params.Query)
+        )
 
     async def handle(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve a request whose path is this route's."""
         if scope["method"] not in (self.methods or ()):
             raise HTTPException(405, headers={"allow": ", ".join(sorted(self.methods or ()))})
         if self.access.public:
+            _require_known(scope["query_string"], self._query)
             await super().handle(scope, receive, send)
             return
         edge: Edge = scope["app"].state.edge
@@ -108,6 +116,7 @@ class EdgeRoute(APIRoute):
             )
         for needed in self.access.scopes:
             principal.require(needed)
+        _require_known(scope["query_string"], self._query)
         if self.body_field is not None:
             _require_json(headers)
         with acting_as(principal):
@@ -145,6 +154,22 @@ def _responses(path: str, access: Access) -> dict[int | str, dict[str, Any]]:
         kinds["400"] = "A part of the request is wrong; `param` names the field."
         kinds["422"] = "Not used here: see 400."
     return {status: {**shape, "description": text} for status, text in kinds.items()}
+
+
+def _require_known(query: bytes, known: list[str]) -> None:
+    """A misspelt filter would be a list of everything, and nobody would know."""
+    errors = [
+        {
+            "type": "extra_forbidden",
+            "loc": ("query", name),
+            "msg": f"is no parameter of this request; it has {', '.join(known) or 'none'}",
+            "input": None,
+        }
+        for name in (QueryParams(query) if query else ())
+        if name not in known
+    ]
+    if errors:
+        raise RequestValidationError(errors)
 
 
 def _require_json(headers: Headers) -> None:
