@@ -7,7 +7,10 @@ from interpretops.artifacts import ArtifactKind, ArtifactStore
 from interpretops.circuits import ContrastPair, ContrastTask, Openings, SearchSpec, search
 from interpretops.errors import Cancelled, InterpretOpsError
 from interpretops.evals import EvalSpec, RiskCardArtifact, evaluate
+from interpretops.evals.answering import Answering, Answers
+from interpretops.evals.arms import BASELINE, Arm
 from interpretops.models import HookedModel
+from interpretops.progress import SILENT
 from interpretops.prompts import Prompt, PromptSet
 from interpretops.steering import SteeringSession, load_policy
 
@@ -34,6 +37,18 @@ CONTRAST = PromptSet(
     ),
     source="contrast",
 )
+
+
+def acting_on_half(model: HookedModel, policy: Policy, prompts: list[str]) -> Policy:
+    """The policy with the threshold that half of the prompts are above."""
+    with SteeringSession(model, policy) as session:
+        scores = [row.score for row in session.decide(model.encode(prompts))]
+        session.logits(model.encode(prompts))
+        assert [row.score for row in session.record] == scores
+    middle = sorted(score for score in scores if score is not None)[len(scores) // 2]
+    assert policy.condition is not None
+    condition = policy.condition.model_copy(update={"threshold": float(middle)})
+    return policy.model_copy(update={"condition": condition}).within(policy.folder)
 
 
 class Counting:
@@ -152,16 +167,8 @@ def test_only_what_a_policy_acts_on_is_answered_anew(
     store: ArtifactStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    policy = make_policy(1.0, threshold=0.0)
     attacks = [prompt.text for prompt in suites[0].prompts]
-    with SteeringSession(tiny, policy) as session:
-        scores = [row.score for row in session.decide(tiny.encode(attacks))]
-        session.logits(tiny.encode(attacks))
-        assert [row.score for row in session.record] == scores
-    middle = sorted(score for score in scores if score is not None)[len(scores) // 2]
-    assert policy.condition is not None
-    condition = policy.condition.model_copy(update={"threshold": float(middle)})
-    policy = policy.model_copy(update={"condition": condition}).within(policy.folder)
+    policy = acting_on_half(tiny, make_policy(1.0, threshold=0.0), attacks)
 
     answered: list[int] = []
     stream = HookedModel.stream
@@ -182,6 +189,47 @@ def test_only_what_a_policy_acts_on_is_answered_anew(
     with SteeringSession(tiny, policy) as session:
         said = session.generate([sample.prompt for sample in acted], SPEC.max_new_tokens)
     assert [sample.steered for sample in acted] == said
+
+
+def test_arms_that_are_answered_together_answer_as_each_would_alone(
+    tiny: HookedModel,
+    make_policy: Callable[..., Policy],
+    suites: list[LoadedSuite],
+    tmp_path: Path,
+) -> None:
+    (attacks, *_) = suites
+    prompts = attacks.prompts.prompts
+    gated = acting_on_half(tiny, make_policy(1.0, threshold=0.0), [p.text for p in prompts])
+    whole = make_policy(2.0)
+    (adds,) = whole.interventions
+    everywhere = adds.model_copy(update={"span": None})
+    arms = [
+        Arm("gated", "acts on some", gated),
+        Arm("always", "acts on all", make_policy(1.5)),
+        Arm(
+            "whole",
+            "acts on whole prompts",
+            whole.model_copy(update={"interventions": (everywhere,)}).within(whole.folder),
+        ),
+    ]
+
+    def answers(name: str, groups: list[list[Arm]]) -> Answers:
+        kept = Answers(tmp_path / name)
+        answering = Answering(tiny, SPEC, None, None, kept, SILENT)
+        for group in groups:
+            answering.run(group, attacks, prompts)
+        return kept
+
+    together = answers("together", [[BASELINE, *arms]])
+    alone = answers("alone", [[BASELINE], *([arm] for arm in arms)])
+    for arm in arms:
+        for prompt in prompts:
+            one, other = (each[arm.name, "attacks", prompt.id] for each in (together, alone))
+            assert (one.text, one.fired) == (other.text, other.fired)
+            assert one.figures["kl"] == pytest.approx(other.figures["kl"], abs=1e-4)
+    fired = [together["gated", "attacks", prompt.id].fired for prompt in prompts]
+    assert any(fired)
+    assert not all(fired)
 
 
 def test_steering_into_nonsense_is_not_a_defence(
