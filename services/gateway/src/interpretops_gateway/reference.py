@@ -27,7 +27,8 @@ tenant's id is a 404. A revoked key is refused within some seconds.
 job.
 
 **Errors** are problem documents (RFC 9457): `detail` says what is wrong, `fix` what to do about it, and
-`errors` names the fields of the body. Routes below `/v1` answer in OpenAI's shape instead.
+`errors` names the fields and parameters at fault. One that a request does not have is refused, not
+ignored. Routes below `/v1` answer in OpenAI's shape instead.
 
 **Lists** are newest first, in pages: give `next_cursor` as `cursor`. What is added meanwhile moves
 nothing.
