@@ -7,8 +7,10 @@ import sys
 
 _RUN = """
 import sys
+import time
 from interpretops.cli import main
 
+time.sleep = lambda seconds: None  # nobody answers, however often they are asked
 for line in sys.stdin.read().splitlines():
     sys.argv = ["mechctl", *line.split()]
     try:
