@@ -148,12 +148,13 @@ def _run(bench: Workbench, folder: Path) -> RiskCardArtifact:
     shutil.rmtree(folder / "policy", ignore_errors=True)
     bench.store.export(policy.id, folder / "policy")
     if Workbench.connection is not None:
-        _bring_here(bench, dictionary.id)
+        for made in (trace.id, dictionary.id, circuit.id):
+            _bring_here(bench, made)
     return card
 
 
 def _bring_here(bench: Workbench, artifact: str) -> None:
-    """Keep a platform's artifact on this machine too, so that what needs it works without one."""
+    """Keep a platform's artifact on this machine too, so that what goes on from it needs no platform."""
     from interpretops.artifacts import ArtifactStore
 
     with tempfile.TemporaryDirectory(prefix="interpretops-demo-") as folder:
