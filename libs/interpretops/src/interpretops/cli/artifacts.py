@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from rich.console import OverflowMethod
+
     from interpretops.artifacts import Manifest
     from interpretops.cli.remote import RemoteBench
 
@@ -22,6 +24,10 @@ app = typer.Typer(
     help="List, show, name, trace back, verify and clean up what was made.",
 )
 Ref = Annotated[str, typer.Argument(help="An id, a unique beginning of one, or an --out folder.")]
+
+
+_ROOMY = 120
+"""Columns of a terminal that shows the model beside the summary."""
 
 
 @app.command("ls")
@@ -37,6 +43,7 @@ def list_artifacts(
 ) -> None:
     """List artifacts, oldest first."""
     from rich.table import Table
+    from rich.text import Text
 
     from interpretops.artifacts import ArtifactKind
     from interpretops.errors import InterpretOpsError
@@ -47,19 +54,24 @@ def list_artifacts(
         kinds = ", ".join(member.value for member in ArtifactKind)
         raise InterpretOpsError(f"there is no kind {kind!r}", fix=f"use one of {kinds}") from error
     table = Table(box=None, pad_edge=False)
-    table.add_column("id", no_wrap=True)  # it is what other commands are given
-    for name in ("kind", "made", "size", "model", "summary"):
+    for name in ("id", "made", "size"):
+        table.add_column(name, no_wrap=True)
+    # Whoever looks on sees a line each, and `show` has the rest; in a file nothing is cut off.
+    for name in ("summary", "model") if out.width >= _ROOMY else ("summary",):
         table.add_column(name)
     manifests = Workbench.open(config).store.ls(wanted)
     for manifest in manifests:
-        table.add_row(
+        cells = [
             manifest.id,
-            manifest.kind.value,
             f"{manifest.created_at:%Y-%m-%d %H:%M}",
             _size(manifest.size),
+            f"{manifest.kind.value}: {_headline(manifest.summary)}",
             "" if manifest.model is None else manifest.model.name,
-            _headline(manifest.summary),
-        )
+        ]
+        cut = out.is_terminal
+        overflow: OverflowMethod = "ellipsis" if cut else "fold"
+        shown = [Text(cell, no_wrap=cut, overflow=overflow) for cell in cells]
+        table.add_row(*shown[: len(table.columns)])
     if manifests:
         out.print(table)
     else:
