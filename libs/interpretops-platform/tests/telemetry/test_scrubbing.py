@@ -1,7 +1,15 @@
 """No secret that somebody logs by accident reaches a log."""
 
 import pytest
-from interpretops_platform.telemetry.scrubbing import REDACTED, scrub, scrubbed
+from hypothesis import given
+from hypothesis import strategies as st
+from interpretops_platform.telemetry.scrubbing import (
+    _PATTERNS,
+    _SUSPECT,
+    REDACTED,
+    scrub,
+    scrubbed,
+)
 
 KEY = "iop_abcdefghijkl_" + "S3cr3t" * 7
 JWT = "eyJhbGciOiJIUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJTM2NyM3QifQ.U2lnbmF0dXJlUzNjcjN0"
@@ -42,6 +50,15 @@ def test_secrets_go_and_the_rest_stays(text, left):
     if left is not None:
         assert clean == left
     assert scrub(clean) == clean
+
+
+@pytest.mark.parametrize("pattern", [pattern for _, pattern, _ in _PATTERNS])
+def test_whatever_a_pattern_matches_is_looked_at(pattern):
+    @given(st.from_regex(pattern))
+    def is_suspect(text):
+        assert _SUSPECT.search(text), text
+
+    is_suspect()
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,8 @@ def test_arms_that_are_answered_together_answer_as_each_would_alone(
         ),
     ]
 
+    assert [arm.policy.tail is None for arm in arms if arm.policy] == [False, False, True]
+
     def answers(name: str, groups: list[list[Arm]]) -> Answers:
         kept = Answers(tmp_path / name)
         answering = Answering(tiny, SPEC, None, None, kept, SILENT)

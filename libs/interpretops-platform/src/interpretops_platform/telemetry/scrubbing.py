@@ -21,9 +21,10 @@ _SECRET_HEADER = r"(?:proxy-)?authorization|set-cookie|cookie|x-api-key|x-interp
 _SECRET_NAME = rf"(?:[\w-]{{0,64}}[_-])??(?<!page_)(?<!next_){_SECRET_WORD}"
 _SECRET_KEY = re.compile(rf"{_SECRET_HEADER}|{_SECRET_NAME}|(?:[\w-]{{0,64}}_)?dsn", re.I | re.A)
 
-_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+_PATTERNS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     # PEM private keys, cut off ones too.
     (
+        r"-----BEGIN",
         re.compile(
             r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----[^-]*(?:-----END [A-Z ]{0,32}PRIVATE KEY-----)?"
         ),
@@ -31,6 +32,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     # A header or its repr: everything to the end of the line or of the quoted value.
     (
+        r"authorization|cookie|x-api-key|identity",
         re.compile(
             rf"(?P<name>(?<![\w-])b?[\"']?(?:{_SECRET_HEADER})[\"']?\s{{0,4}}[:=,]\s{{0,4}})"
             r"(?!\[redacted\])(?:b?\"[^\"\n]*\"?|b?'[^'\n]*'?|[^\s\"'].*)",
@@ -38,23 +40,27 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         rf"\g<name>{REDACTED}",
     ),
-    (re.compile(r"(?<![A-Za-z0-9])iop_[A-Za-z0-9_-]{4,}", re.ASCII), f"iop_{REDACTED}"),
+    (r"iop_", re.compile(r"(?<![A-Za-z0-9])iop_[A-Za-z0-9_-]{4,}", re.ASCII), f"iop_{REDACTED}"),
     # JSON Web Tokens, signed (three parts) and encrypted (five).
     (
+        r"ey[JAKI]",
         re.compile(r"(?<![\w-])ey[JAKI][\w-]{5,}(?:\.[\w-]*){1,4}", re.ASCII),
         REDACTED,
     ),
     (
+        r"bearer",
         re.compile(r"(?P<scheme>\bbearer\s{1,4})[\w.~+/=-]{8,}", re.IGNORECASE | re.ASCII),
         rf"\g<scheme>{REDACTED}",
     ),
     # user:password@ of any address. The last @ counts, for a password may hold one unescaped.
     (
+        r"://",
         re.compile(r"(?P<user>://[^\s:/@]{0,128}:)[^\s]{0,1024}@", re.ASCII),
         rf"\g<user>{REDACTED}@",
     ),
     # Signatures of presigned downloads.
     (
+        r"x-amz",
         re.compile(
             r"(?P<name>\bX-Amz-(?:Signature|Credential|Security-Token)(?:=|%3D))[^&\s\"']+",
             re.IGNORECASE | re.ASCII,
@@ -63,6 +69,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     # name=value, name: value and their JSON.
     (
+        r"pass|pwd|secret|pepper|credential|key|token",
         re.compile(
             rf"(?P<name>(?<![\w-]){_SECRET_NAME}[\"']?\s{{0,4}}[:=]\s{{0,4}})"
             r"(?!\[redacted\])(?:\"[^\"\n]*\"?|'[^'\n]*'?|[^\s\"',;&}\])]+)",
@@ -71,13 +78,10 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\g<name>{REDACTED}",
     ),
 )
+"""What every match holds (in either case), what matches, and what it becomes."""
 
-_SUSPECT = re.compile(
-    r"-----BEGIN|iop_|ey[JAKI]|bearer|://|x-amz|authorization|cookie|identity"
-    r"|pass|pwd|secret|pepper|credential|key|token",
-    re.IGNORECASE | re.ASCII,
-)
-"""Whatever a pattern matches holds one of these: most texts are looked through once, and not by each."""
+_SUSPECT = re.compile("|".join(held for held, _, _ in _PATTERNS), re.IGNORECASE | re.ASCII)
+"""Most texts hold nothing of the kind, so they are looked through once and not by every pattern."""
 
 
 def scrub(text: str) -> str:
@@ -88,7 +92,7 @@ def scrub(text: str) -> str:
     """
     if not _SUSPECT.search(text):
         return text
-    for pattern, replacement in _PATTERNS:
+    for _, pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
 

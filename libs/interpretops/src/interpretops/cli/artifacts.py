@@ -56,9 +56,11 @@ def list_artifacts(
     table = Table(box=None, pad_edge=False)
     for name in ("id", "made", "size"):
         table.add_column(name, no_wrap=True)
-    # Whoever looks on sees a line each, and `show` has the rest; in a file nothing is cut off.
     for name in ("summary", "model") if out.width >= _ROOMY else ("summary",):
         table.add_column(name)
+    # Whoever looks on sees a line each, and `show` has the rest; in a file nothing is cut off.
+    cut = out.is_terminal
+    overflow: OverflowMethod = "ellipsis" if cut else "fold"
     manifests = Workbench.open(config).store.ls(wanted)
     for manifest in manifests:
         cells = [
@@ -68,8 +70,6 @@ def list_artifacts(
             f"{manifest.kind.value}: {_headline(manifest.summary)}",
             "" if manifest.model is None else manifest.model.name,
         ]
-        cut = out.is_terminal
-        overflow: OverflowMethod = "ellipsis" if cut else "fold"
         shown = [Text(cell, no_wrap=cut, overflow=overflow) for cell in cells]
         table.add_row(*shown[: len(table.columns)])
     if manifests:

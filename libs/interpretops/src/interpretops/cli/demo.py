@@ -157,9 +157,12 @@ def _bring_here(bench: Workbench, artifact: str) -> None:
     """Keep a platform's artifact on this machine too, so that what goes on from it needs no platform."""
     from interpretops.artifacts import ArtifactStore
 
+    store = ArtifactStore(bench.config.cache.dir)
+    if artifact in store.ids():
+        return
     with tempfile.TemporaryDirectory(prefix="interpretops-demo-") as folder:
         copy = bench.store.export(artifact, Path(folder) / artifact)
-        ArtifactStore(bench.config.cache.dir).import_folder(copy)
+        store.import_folder(copy)
 
 
 def _step(number: int, title: str) -> None:

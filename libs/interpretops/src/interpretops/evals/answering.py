@@ -127,13 +127,11 @@ class _Chunk:
         loaded: The suite.
         prompts: Some of its prompts.
         read: The same, as the unsteered model read them.
-        after: Reports of the chunk's steps after so many answers.
     """
 
     loaded: LoadedSuite
     prompts: Sequence[Prompt]
     read: ReadPrompts
-    after: Callable[[int], Say]
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -165,7 +163,7 @@ class Answering:
     monitor: Monitor
 
     def run(self, arms: Sequence[Arm], loaded: LoadedSuite, prompts: Sequence[Prompt]) -> None:
-        """Answer (or score) what has no answer yet, chunk by chunk, each by one arm after another.
+        """Answer (or score) what has no answer yet, chunk by chunk, each by all arms.
 
         Raises:
             Cancelled: When the monitor stops the work; the chunks before are kept.
@@ -206,16 +204,16 @@ class Answering:
             again=max(1 if arm.policy is None else arm.policy.tail or 1 for arm in arms),
             sites=list(dict.fromkeys(sites)),
         )
-        chunk = _Chunk(loaded, prompts, read, after)
+        chunk = _Chunk(loaded, prompts, read)
         made: dict[str, list[Answer]] = {}
         for arm in arms:
             if arm.policy is None:
-                made[arm.name] = self._unsteered(arm, chunk, chunk.after(len(made) * len(prompts)))
+                made[arm.name] = self._unsteered(arm, chunk, after(len(made) * len(prompts)))
         if policies := {arm: arm.policy for arm in arms if arm.policy is not None}:
             own = made.get(BASELINE.name) or [
                 self.answers[BASELINE.name, loaded.suite.name, prompt.id] for prompt in prompts
             ]
-            say = chunk.after(len(made) * len(prompts))
+            say = after(len(made) * len(prompts))
             made |= self._steered(policies, chunk, own, say)
         return [list(answers) for answers in zip(*(made[a.name] for a in arms), strict=True)]
 
